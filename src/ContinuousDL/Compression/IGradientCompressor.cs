@@ -1,0 +1,32 @@
+namespace ContinuousDL.Compression;
+
+/// <summary>
+/// Picks, out of a vector of n coordinates, the part that is sent: a few coordinates, or all of them coarsely.
+/// </summary>
+/// <remarks>
+/// A compressor has no memory of what it left out: an <see cref="Residuals.IResidualMemory"/> keeps that. The vector's values are
+/// finite (a trainer checks the gradient before); where one is not, the compressor must still terminate and keep its result's
+/// indices ascending and in range. Not thread-safe.
+/// </remarks>
+public interface IGradientCompressor
+{
+    /// <summary>Compresses a vector.</summary>
+    /// <param name="vector">The n values: gradient or update, with what was owed from earlier steps.</param>
+    /// <param name="layout">The tensors that the vector is made up of; n coordinates in all.</param>
+    /// <param name="result">Is filled with the part to send.</param>
+    /// <exception cref="ArgumentException"><paramref name="vector"/> does not have the layout's length.</exception>
+    void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result);
+
+    /// <summary>Writes everything that decides the next results, the random state included. Deterministic compressors write nothing.</summary>
+    /// <param name="writer">Where to write it. Stays open.</param>
+    void SaveState(BinaryWriter writer)
+    {
+    }
+
+    /// <summary>Takes up a state that <see cref="SaveState"/> wrote.</summary>
+    /// <param name="reader">Where to read it from. Stays open.</param>
+    /// <exception cref="InvalidDataException">It is not the state of a compressor of this kind.</exception>
+    void LoadState(BinaryReader reader)
+    {
+    }
+}

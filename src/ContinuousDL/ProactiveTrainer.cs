@@ -1,0 +1,3 @@
+namespace ContinuousDL;
+
+public sealed class ProactiveTrainer;

@@ -1,0 +1,26 @@
+namespace ContinuousDL.Sampling;
+
+/// <summary>
+/// Picks the samples of the next mini-batch: the new ones and historical ones beside them.
+/// </summary>
+/// <remarks>
+/// The cost of a batch depends on its size, not on the length of the history. A sampler learns of samples that were added
+/// or dropped from the range it is given, and is used with one history only. Not thread-safe.
+/// </remarks>
+public interface ISampler
+{
+    /// <summary>Fills a batch with indices into the history.</summary>
+    /// <param name="range">The samples there are. Its bounds never move down from one call to the next.</param>
+    /// <param name="batch">Receives the indices. Its length is the batch size.</param>
+    /// <returns>How much of <paramref name="batch"/> was filled, and with what.</returns>
+    SampledBatch Sample(SampleRange range, Span<long> batch);
+
+    /// <summary>Writes everything that decides the next batches, the random state included.</summary>
+    /// <param name="writer">Where to write it. Stays open.</param>
+    void SaveState(BinaryWriter writer);
+
+    /// <summary>Takes up a state that <see cref="SaveState"/> wrote: the batches that follow are the ones that would have followed then.</summary>
+    /// <param name="reader">Where to read it from. Stays open.</param>
+    /// <exception cref="InvalidDataException">It is not the state of a sampler of this kind and with these options.</exception>
+    void LoadState(BinaryReader reader);
+}
