@@ -24,7 +24,6 @@ internal sealed class ContinuousDLMetrics : IDisposable
         StepPhase.Forward => "forward",
         StepPhase.Backward => "backward",
         StepPhase.Update => "update",
-        StepPhase.Compress => "compress",
         StepPhase.Deploy => "deploy",
         StepPhase.Evaluate => "evaluate",
         _ => throw new ArgumentOutOfRangeException(nameof(phase), phase, "The phase has no name."),

@@ -12,13 +12,10 @@ internal enum StepPhase
     /// <summary>The gradients.</summary>
     Backward,
 
-    /// <summary>What the optimizer makes of the gradients.</summary>
+    /// <summary>The optimizer, the residual memory, choosing what is sent, and changing the deployed model by it.</summary>
     Update,
 
-    /// <summary>Choosing what is sent, and the residual memory.</summary>
-    Compress,
-
-    /// <summary>Applying the update to the deployed model, and the digest.</summary>
+    /// <summary>Deploying buffers, and making the update.</summary>
     Deploy,
 
     /// <summary>Testing the deployed model on the arrivals, before they are trained on.</summary>

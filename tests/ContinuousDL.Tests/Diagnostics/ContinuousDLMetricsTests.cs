@@ -84,7 +84,7 @@ public class ContinuousDLMetricsTests
 
         measurements.Should().OnlyContain(m => m.Instrument == "continuousdl.phase.duration" && m.Value == 2);
         measurements.Select(m => m.Tag).Should().Equal(
-            "phase=gather", "phase=forward", "phase=backward", "phase=update", "phase=compress", "phase=deploy", "phase=evaluate");
+            "phase=gather", "phase=forward", "phase=backward", "phase=update", "phase=deploy", "phase=evaluate");
     }
 
     [Test]
