@@ -1,5 +1,7 @@
 using TorchSharp;
+
 namespace ContinuousDL.Tests;
+
 public class SmokeTests
 {
     [Test]
