@@ -1,6 +1,7 @@
 // An MSBuild task, compiled at build time by RoslynCodeTaskFactory (see ContinuousDL.targets).
 // It copies a 64-bit little-endian ELF library and marks one needed symbol version as weak in the copy, so that the
 // dynamic loader no longer refuses the library where that version is missing. Nothing else in the file changes.
+// Visual Studio compiles it for .NET Framework: the code keeps to .NET Standard 2.0 and C# 7.3.
 
 using System;
 using System.IO;
@@ -10,9 +11,14 @@ using Microsoft.Build.Utilities;
 
 public class WeakenSymbolVersion : Task
 {
+    // The names and layouts of System V ABI, chapters 4 and 5, and of the Linux Standard Base, "Symbol Versioning".
+    private const int FileHeaderSize = 64;
     private const int SectionHeaderSize = 64;
-    private const uint SectionTypeVersionNeeds = 0x6ffffffe; // SHT_GNU_verneed
-    private const ushort WeakFlag = 0x2; // VER_FLG_WEAK
+    private const int SymbolSize = 24;
+    private const uint SHT_GNU_verneed = 0x6ffffffe;
+    private const uint SHT_GNU_versym = 0x6fffffff;
+    private const ushort VER_FLG_WEAK = 0x2;
+    private const ushort VersionIndexMask = 0x7fff; // The bit above it says that a symbol is hidden.
 
     [Required]
     public ITaskItem Source { get; set; }
@@ -24,6 +30,13 @@ public class WeakenSymbolVersion : Task
     [Required]
     public string SymbolVersion { get; set; }
 
+    /// <summary>
+    /// The one symbol that may want the version. Where another one wants it too, the library does need the version,
+    /// and the copy is left as the source is: the loader's refusal says more than a crash at the first call would.
+    /// </summary>
+    [Required]
+    public string OnlySymbol { get; set; }
+
     public override bool Execute()
     {
         var source = Source.GetMetadata("FullPath");
@@ -31,20 +44,13 @@ public class WeakenSymbolVersion : Task
         try
         {
             var file = File.ReadAllBytes(source);
-            if (!MarkWeak(file))
-            {
-                Log.LogMessage(MessageImportance.Low, "{0} does not need {1}; it is copied as it is.", source, SymbolVersion);
-            }
-
-            // Written beside the destination and moved, so that a build that is interrupted leaves no half a library.
-            Directory.CreateDirectory(Path.GetDirectoryName(destination));
-            var temporary = destination + "." + Guid.NewGuid().ToString("N") + ".tmp";
-            File.WriteAllBytes(temporary, file);
-            if (File.Exists(destination)) File.Delete(destination);
-            File.Move(temporary, destination);
+            var marked = MarkWeak(file);
+            Log.LogMessage(MessageImportance.Low, marked ? "{0}: {1} is weak in {3}." : "{0}: not {2} alone needs {1}; {3} is a plain copy.",
+                source, SymbolVersion, OnlySymbol, destination);
+            Write(source, file, destination);
             return true;
         }
-        catch (Exception e) when (e is IOException || e is UnauthorizedAccessException || e is InvalidDataException)
+        catch (Exception e) when (e is IOException || e is UnauthorizedAccessException || e is InvalidDataException || e is OverflowException)
         {
             Log.LogError("Cannot write a copy of {0} that loads without {1}: {2} Set ContinuousDLFixTorchSharpForOlderLinux to false to skip this.",
                 source, SymbolVersion, e.Message);
@@ -52,76 +58,140 @@ public class WeakenSymbolVersion : Task
         }
     }
 
+    private static void Write(string source, byte[] file, string destination)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(destination));
+
+        // Written beside the destination and moved, so that a build that is interrupted leaves no half a library.
+        var temporary = destination + "." + Guid.NewGuid().ToString("N") + ".tmp";
+        try
+        {
+            // File.Copy takes the source's access rights along; a package cache may be read-only.
+            File.Copy(source, temporary);
+            File.SetAttributes(temporary, FileAttributes.Normal);
+            File.WriteAllBytes(temporary, file);
+
+            // A new file under the old name: what hard-links to the old one, such as a running program's folder, keeps it.
+            File.Delete(destination);
+            File.Move(temporary, destination);
+        }
+        finally
+        {
+            File.Delete(temporary);
+        }
+    }
+
     private bool MarkWeak(byte[] file)
     {
-        if (file.Length < 64 || file[0] != 0x7f || file[1] != 'E' || file[2] != 'L' || file[3] != 'F' || file[4] != 2 || file[5] != 1)
+        if (file.Length < FileHeaderSize || file[0] != 0x7f || file[1] != 'E' || file[2] != 'L' || file[3] != 'F' || file[4] != 2 || file[5] != 1)
         {
             throw new InvalidDataException("It is not a 64-bit little-endian ELF file.");
         }
 
-        var sections = checked((int)ReadUInt64(file, 0x28));
-        int count = ReadUInt16(file, 0x3c);
-        var found = false;
-        for (var i = 0; i < count; i++)
+        var needs = FindSection(file, SHT_GNU_verneed);
+        if (needs < 0) return false;
+
+        var strings = LinkedSectionOffset(file, needs);
+        var need = SectionOffset(file, needs);
+        for (var needsLeft = ReadUInt32(file, needs + 0x2c); needsLeft > 0; needsLeft--)
         {
-            var header = sections + i * SectionHeaderSize;
-            if (ReadUInt32(file, header + 4) != SectionTypeVersionNeeds) continue;
-
-            var need = checked((int)ReadUInt64(file, header + 0x18));
-            var strings = StringTable(file, sections, ReadUInt32(file, header + 0x28));
-            for (var last = false; !last;)
+            var entry = checked(need + (int)ReadUInt32(file, need + 8));
+            for (var entriesLeft = ReadUInt16(file, need + 2); entriesLeft > 0; entriesLeft--)
             {
-                var entry = checked(need + (int)ReadUInt32(file, need + 8));
-                for (var j = ReadUInt16(file, need + 2); j > 0; j--)
+                if (ReadString(file, checked(strings + (int)ReadUInt32(file, entry + 8))) == SymbolVersion)
                 {
-                    if (ReadString(file, checked(strings + (int)ReadUInt32(file, entry + 8))) == SymbolVersion)
-                    {
-                        file[entry + 4] |= (byte)WeakFlag;
-                        found = true;
-                    }
-
-                    entry = checked(entry + (int)ReadUInt32(file, entry + 12));
+                    if (!IsWantedByOnlySymbol(file, ReadUInt16(file, entry + 6))) return false;
+                    file[entry + 4] |= (byte)VER_FLG_WEAK;
+                    return true;
                 }
 
-                var next = (int)ReadUInt32(file, need + 12);
-                last = next == 0;
-                need = checked(need + next);
+                entry = checked(entry + (int)ReadUInt32(file, entry + 12));
             }
+
+            need = checked(need + (int)ReadUInt32(file, need + 12));
         }
 
-        return found;
+        return false;
     }
 
-    private static int StringTable(byte[] file, int sections, uint section)
+    private bool IsWantedByOnlySymbol(byte[] file, ushort version)
     {
-        return checked((int)ReadUInt64(file, sections + (int)section * SectionHeaderSize + 0x18));
+        var versions = FindSection(file, SHT_GNU_versym);
+        if (versions < 0) return false;
+
+        var symbols = LinkedSection(file, versions);
+        var symbolOffset = SectionOffset(file, symbols);
+        var strings = LinkedSectionOffset(file, symbols);
+        var versionOffset = SectionOffset(file, versions);
+        var count = checked((int)ReadUInt64(file, versions + 0x20)) / sizeof(ushort);
+        for (var i = 0; i < count; i++)
+        {
+            if ((ReadUInt16(file, checked(versionOffset + i * sizeof(ushort))) & VersionIndexMask) != (version & VersionIndexMask)) continue;
+            var name = ReadUInt32(file, checked(symbolOffset + i * SymbolSize));
+            if (ReadString(file, checked(strings + (int)name)) != OnlySymbol) return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>The offset of the header of the first section of a type, or -1.</summary>
+    private static int FindSection(byte[] file, uint type)
+    {
+        var count = ReadUInt16(file, 0x3c);
+        for (var i = 0; i < count; i++)
+        {
+            var header = SectionHeader(file, (uint)i);
+            if (ReadUInt32(file, header + 4) == type) return header;
+        }
+
+        return -1;
+    }
+
+    private static int SectionHeader(byte[] file, uint section)
+    {
+        return checked((int)ReadUInt64(file, 0x28) + (int)section * SectionHeaderSize);
+    }
+
+    private static int SectionOffset(byte[] file, int header)
+    {
+        return checked((int)ReadUInt64(file, header + 0x18));
+    }
+
+    private static int LinkedSection(byte[] file, int header)
+    {
+        return SectionHeader(file, ReadUInt32(file, header + 0x28));
+    }
+
+    private static int LinkedSectionOffset(byte[] file, int header)
+    {
+        return SectionOffset(file, LinkedSection(file, header));
     }
 
     private static string ReadString(byte[] file, int offset)
     {
         var end = Array.IndexOf(file, (byte)0, Check(file, offset, 1));
-        if (end < 0) throw new InvalidDataException("Its version strings do not end.");
+        if (end < 0) throw new InvalidDataException("Its strings do not end.");
         return Encoding.ASCII.GetString(file, offset, end - offset);
     }
 
     private static ushort ReadUInt16(byte[] file, int offset)
     {
-        return BitConverter.ToUInt16(file, Check(file, offset, 2));
+        return BitConverter.ToUInt16(file, Check(file, offset, sizeof(ushort)));
     }
 
     private static uint ReadUInt32(byte[] file, int offset)
     {
-        return BitConverter.ToUInt32(file, Check(file, offset, 4));
+        return BitConverter.ToUInt32(file, Check(file, offset, sizeof(uint)));
     }
 
     private static ulong ReadUInt64(byte[] file, int offset)
     {
-        return BitConverter.ToUInt64(file, Check(file, offset, 8));
+        return BitConverter.ToUInt64(file, Check(file, offset, sizeof(ulong)));
     }
 
     private static int Check(byte[] file, int offset, int length)
     {
-        if (offset < 0 || offset > file.Length - length) throw new InvalidDataException("Its section headers point outside the file.");
+        if (offset < 0 || offset > file.Length - length) throw new InvalidDataException("Its headers point outside the file.");
         return offset;
     }
 }
