@@ -11,7 +11,7 @@ namespace ContinuousDL.Deployment;
 /// </summary>
 /// <remarks>
 /// Its parameters are the trained model's own, unless a strategy asks for separate ones; its buffers are always kept apart,
-/// since training moves them at every step. A strategy changes it at most once a step, through <see cref="Add"/> or
+/// since training moves them at every step. A strategy changes it at most once a step, through <see cref="Add(CompressedGradient)"/> or
 /// <see cref="TakeAll"/>.
 /// </remarks>
 public sealed class DeployedModel : IDisposable
@@ -51,7 +51,7 @@ public sealed class DeployedModel : IDisposable
     /// <summary>Whether the parameters are kept apart from the trained model's.</summary>
     public bool HasOwnParameters { get; private set; }
 
-    /// <summary>The trainable vector, whose coordinates <see cref="Add"/> uses.</summary>
+    /// <summary>The trainable vector, whose coordinates <see cref="Add(CompressedGradient)"/> uses.</summary>
     internal TrainableVector Vector { get; }
 
     /// <summary>The deployed tensors, in the order of the layout.</summary>
