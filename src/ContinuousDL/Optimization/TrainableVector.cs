@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -25,6 +26,7 @@ public sealed class TrainableVector
     private readonly Tensor?[] gradientTensors;
     private readonly FloatView[] gradients;
     private readonly FloatView[] weights;
+    private readonly bool[] gradientsTaken;
     private readonly bool[] weightsTaken;
     private double norm = double.NaN;
 
@@ -53,6 +55,7 @@ public sealed class TrainableVector
         gradientTensors = new Tensor?[slots.Length];
         gradients = new FloatView[slots.Length];
         weights = new FloatView[slots.Length];
+        gradientsTaken = new bool[slots.Length];
         weightsTaken = new bool[slots.Length];
         RuleFlags = new bool[slots.Length];
     }
@@ -76,7 +79,7 @@ public sealed class TrainableVector
             for (var t = 0; t < slots.Length; t++)
             {
                 if (!hasGradient[t]) continue;
-                foreach (var value in gradients[t].Span) sum += (double)value * value;
+                foreach (var value in Gradient(t)) sum += (double)value * value;
             }
 
             return norm = Math.Sqrt(sum);
@@ -93,7 +96,16 @@ public sealed class TrainableVector
 
     /// <summary>The gradient of a parameter. Only to be asked for where <see cref="HasGradient"/>.</summary>
     /// <param name="tensor">Its index in the vector.</param>
-    public ReadOnlySpan<float> Gradient(int tensor) => gradients[tensor].Span;
+    public ReadOnlySpan<float> Gradient(int tensor)
+    {
+        if (!gradientsTaken[tensor])
+        {
+            gradients[tensor] = FloatView.Of(gradientTensors[tensor]!);
+            gradientsTaken[tensor] = true;
+        }
+
+        return gradients[tensor].Span;
+    }
 
     /// <summary>The values of a parameter, as they were when first asked for in this step (or as they are, where they are shown in place).</summary>
     /// <param name="tensor">Its index in the vector.</param>
@@ -174,8 +186,7 @@ public sealed class TrainableVector
             hasGradient[t] = gradient is not null;
             if (gradient is null) continue;
             gradientTensors[t] = gradient.DetachFromDisposeScope();
-            gradients[t] = FloatView.Of(gradient);
-            if (nonFinite is null && !AllFinite(gradients[t].Span)) nonFinite = slots[t].Entry.Name;
+            if (nonFinite is null && !AllFinite(t)) nonFinite = slots[t].Entry.Name;
         }
 
         return nonFinite is null;
@@ -186,9 +197,14 @@ public sealed class TrainableVector
     {
         for (var t = 0; t < slots.Length; t++)
         {
-            if (hasGradient[t])
+            if (gradientsTaken[t])
             {
                 gradients[t].Dispose();
+                gradientsTaken[t] = false;
+            }
+
+            if (hasGradient[t])
+            {
                 gradientTensors[t]?.Dispose();
                 gradientTensors[t] = null;
                 hasGradient[t] = false;
@@ -202,6 +218,16 @@ public sealed class TrainableVector
 
             slots[t].Tensor.grad = null;
         }
+    }
+
+    private bool AllFinite(int tensor)
+    {
+        if (gradientTensors[tensor]!.device_type == DeviceType.CPU) return AllFinite(Gradient(tensor));
+
+        // On another device it is checked there: copying every gradient over would cost more than the step.
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        return gradientTensors[tensor]!.isfinite().all().item<bool>();
     }
 
     private static bool AllFinite(ReadOnlySpan<float> values)
