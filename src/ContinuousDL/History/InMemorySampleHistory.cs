@@ -112,11 +112,13 @@ public sealed class InMemorySampleHistory : ISampleHistory
 
     private SampleFormat FormatOf(Tensor inputs, Tensor targets, out long count)
     {
-        var given = new SampleFormat(RowFormat.Of(inputs, nameof(inputs), out count), RowFormat.Of(targets, nameof(targets), out var targetCount));
-        if (count != targetCount) throw new ArgumentException($"There are {count} inputs and {targetCount} targets; each input has one target.", nameof(targets));
-        format?.Input.CheckMatches(given.Input, nameof(inputs));
-        format?.Target.CheckMatches(given.Target, nameof(targets));
-        return given;
+        var input = RowFormat.Of(inputs, nameof(inputs), out count);
+        var target = RowFormat.Of(targets, nameof(targets), out var targetCount);
+        if (count != targetCount)
+            throw new ArgumentException($"There are {count} inputs and {targetCount} targets; each input has one target.", nameof(targets));
+        format?.Input.CheckMatches(input, nameof(inputs));
+        format?.Target.CheckMatches(target, nameof(targets));
+        return new SampleFormat(input, target);
     }
 
     private void CheckKept(ReadOnlySpan<long> indices)
@@ -126,7 +128,8 @@ public sealed class InMemorySampleHistory : ISampleHistory
             if (index < FirstIndex || index >= EndIndex)
             {
                 var reason = index >= 0 && index < FirstIndex ? "was forgotten" : "does not exist";
-                throw new ArgumentOutOfRangeException(nameof(indices), index, $"Sample {index} {reason}; the history holds [{FirstIndex}, {EndIndex}).");
+                throw new ArgumentOutOfRangeException(
+                    nameof(indices), index, $"Sample {index} {reason}; the history holds [{FirstIndex}, {EndIndex}).");
             }
         }
     }

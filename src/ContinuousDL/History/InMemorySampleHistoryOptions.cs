@@ -5,7 +5,9 @@ namespace ContinuousDL.History;
 /// <summary>Options of an <see cref="InMemorySampleHistory"/>.</summary>
 public sealed class InMemorySampleHistoryOptions
 {
-    /// <summary>The most samples that are kept. When there are more, the oldest go. A smaller value bounds the memory, and forgets sooner.</summary>
+    /// <summary>
+    /// The most samples that are kept. When there are more, the oldest go. A smaller value takes less memory, and forgets sooner.
+    /// </summary>
     /// <value>The default is null: all samples are kept.</value>
     [Range(typeof(long), "1", "9223372036854775807")]
     public long? Capacity { get; set; }

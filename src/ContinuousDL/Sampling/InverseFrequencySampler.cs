@@ -79,12 +79,16 @@ public sealed class InverseFrequencySampler : Sampler
         if (range.First < counts.First || range.End < counts.End)
         {
             throw new ArgumentException(
-                $"The range [{range.First}, {range.End}) starts or ends before [{counts.First}, {counts.End}), which the sampler knows; a sampler serves one history.",
+                $"The range [{range.First}, {range.End}) starts or ends before [{counts.First}, {counts.End}), which the sampler knows; "
+                + "a sampler serves one history.",
                 nameof(range));
         }
 
         if (range.Count > SelectionCounts.MaximumSamples)
-            throw new ArgumentException($"The range has {range.Count} samples; this sampler takes at most {SelectionCounts.MaximumSamples}.", nameof(range));
+        {
+            throw new ArgumentException(
+                $"The range has {range.Count} samples; this sampler takes at most {SelectionCounts.MaximumSamples}.", nameof(range));
+        }
     }
 
     /// <summary>Drops the samples that are gone, and adds those that can be drawn from now on.</summary>

@@ -14,7 +14,10 @@ public sealed class OnlineSampler : Sampler
         : base(options ?? new(), "ONL1"u8)
     {
         if (!AlwaysIncludeNew)
-            throw new ArgumentException("SamplerOptions.AlwaysIncludeNew is false: an online sampler takes new samples only, so it has to be true.", nameof(options));
+        {
+            throw new ArgumentException(
+                "SamplerOptions.AlwaysIncludeNew is false: an online sampler takes new samples only, so it has to be true.", nameof(options));
+        }
     }
 
     private protected override int Draw(SampleRange range, int included, Span<long> places) => 0;

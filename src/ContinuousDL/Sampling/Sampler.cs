@@ -108,7 +108,9 @@ public abstract class Sampler : ISampler
     {
     }
 
-    /// <summary>Takes up what <see cref="WriteState"/> wrote, or throws <see cref="InvalidDataException"/> or <see cref="EndOfStreamException"/> and changes nothing.</summary>
+    /// <summary>Takes up what <see cref="WriteState"/> wrote, or throws and changes nothing.</summary>
+    /// <exception cref="InvalidDataException">The data is damaged.</exception>
+    /// <exception cref="EndOfStreamException">The data is cut short.</exception>
     private protected virtual void ReadState(BinaryReader reader)
     {
     }

@@ -161,8 +161,10 @@ internal sealed class SelectionCounts
 
     private void LoadMember(int g, int offset)
     {
+        if (offset < 0 || offset >= End - First) throw new InvalidDataException($"There are {End - First} samples, so that none is at {offset}.");
         var index = First + offset;
-        if (offset < 0 || index >= End || EntryOf(index).Position != Entry.Aside || GroupOf(EntryOf(index).Count) != g)
+        var entry = EntryOf(index);
+        if (entry.Position != Entry.Aside || GroupOf(entry.Count) != g)
             throw new InvalidDataException($"Sample {index} is not, or not once, in the group of those selected at least {1 << g} times.");
         PutBack(index);
     }
@@ -177,7 +179,7 @@ internal sealed class SelectionCounts
     private ref Entry EntryOf(long index) =>
         ref entries[(int)((index >> ChunkPool<Entry>.ChunkShift) - firstChunk)][(int)index & (ChunkPool<Entry>.ChunkLength - 1)];
 
-    /// <summary>The index of a member, of which the group keeps the lower half: there are less than 2^32 indices.</summary>
+    /// <summary>The index of a member, of which the group keeps the lower half: there are fewer than 2^32 indices.</summary>
     private long IndexOf(uint member) => First + (member - (uint)First);
 
     private static int GroupOf(int count) => BitOperations.Log2((uint)count);

@@ -5,7 +5,9 @@ namespace ContinuousDL.Sampling;
 /// <summary>Options of a <see cref="TimeBiasedSampler"/>.</summary>
 public sealed class TimeBiasedSamplerOptions : SamplerOptions
 {
-    /// <summary>How the weight grows with recency. Linear never forgets: half of the draws come from the newest 29 % of all samples.</summary>
+    /// <summary>
+    /// How the weight grows with recency. Linear never forgets: half of the draws come from the newest 29 % of all samples.
+    /// </summary>
     /// <value>The default is <see cref="RecencyWeighting.Linear"/>.</value>
     [EnumDataType(typeof(RecencyWeighting))]
     public RecencyWeighting Weighting { get; set; } = RecencyWeighting.Linear;

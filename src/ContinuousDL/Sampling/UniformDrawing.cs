@@ -29,7 +29,7 @@ internal sealed class UniformDrawing
         return places.Length;
     }
 
-    /// <summary>Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", 1987): one random number per place, whatever the count.</summary>
+    /// <summary>Floyd's algorithm (Bentley, "A sample of brilliance", 1987): one random number per place, whatever the count.</summary>
     private void DrawDistinct(RandomSource random, long first, long count, Span<long> places)
     {
         drawn.Reset(places.Length);

@@ -1,7 +1,10 @@
 namespace ContinuousDL.Sampling;
 
 /// <summary>Draws every sample with the same probability, new samples first by default.</summary>
-/// <remarks>Costs one random number for each sample drawn, whatever the length of the history. See <see cref="Sampler"/> for what all samplers share.</remarks>
+/// <remarks>
+/// Costs one random number for each sample drawn, whatever the length of the history. See <see cref="Sampler"/> for what all
+/// samplers share.
+/// </remarks>
 public sealed class UniformSampler : Sampler
 {
     private readonly UniformDrawing drawing = new();
