@@ -10,7 +10,7 @@ internal static class OptionsValidator
     /// <param name="name">The name of the constructor's parameter that they were given as.</param>
     /// <returns>The options.</returns>
     /// <exception cref="ArgumentNullException"><paramref name="options"/> is null.</exception>
-    /// <exception cref="ArgumentException">A value is not allowed. The message names each such property, its value and what would be right.</exception>
+    /// <exception cref="ArgumentException">A value is not allowed. The message names each one and says what would be right.</exception>
     public static T Validate<T>(T options, string name)
         where T : class
     {

@@ -1,3 +1,4 @@
+using ContinuousDL.Memory;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.History;
@@ -87,8 +88,8 @@ public sealed class InMemorySampleHistory : ISampleHistory
 
         var (inputs, targets) = format!.NewTensors(indices.Length);
         var (inputBytes, targetBytes) = (format.Input.Bytes, format.Target.Bytes);
-        var input = TensorMemory.Pointer(inputs);
-        var target = TensorMemory.Pointer(targets);
+        var input = TensorMemory.AddressOf(inputs);
+        var target = TensorMemory.AddressOf(targets);
         foreach (var index in indices)
         {
             var chunk = ChunkOf(index);
@@ -200,9 +201,9 @@ public sealed class InMemorySampleHistory : ISampleHistory
 
         public Tensor Targets => targets;
 
-        public byte* InputRows { get; } = TensorMemory.Pointer(inputs);
+        public byte* InputRows { get; } = TensorMemory.AddressOf(inputs);
 
-        public byte* TargetRows { get; } = TensorMemory.Pointer(targets);
+        public byte* TargetRows { get; } = TensorMemory.AddressOf(targets);
 
         public void Dispose()
         {

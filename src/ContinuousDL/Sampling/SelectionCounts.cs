@@ -76,16 +76,7 @@ internal sealed class SelectionCounts
     public void SetAside(long index)
     {
         ref var entry = ref EntryOf(index);
-        var g = GroupOf(entry.Count);
-        var last = groups[g].Pop();
-        if (entry.Position < groups[g].Count)
-        {
-            groups[g][entry.Position] = last;
-            EntryOf(IndexOf(last)).Position = entry.Position;
-        }
-
-        entry.Position = Entry.Aside;
-        totalWeight -= WeightOf(g);
+        Remove(ref entry, GroupOf(entry.Count), entry.Position);
     }
 
     /// <summary>Lets a sample that was set aside be drawn again.</summary>
@@ -106,16 +97,23 @@ internal sealed class SelectionCounts
     }
 
     /// <summary>Draws from the samples that are not set aside, of which there must be one.</summary>
-    public long Draw(RandomSource random)
+    /// <param name="random">Where the random numbers come from.</param>
+    /// <param name="setAside">Whether to set the sample aside.</param>
+    public long Draw(RandomSource random, bool setAside)
     {
         while (true)
         {
             var ticket = random.NextBelow(totalWeight);
             var g = 0;
             while (ticket >= (ulong)groups[g].Count * WeightOf(g)) ticket -= (ulong)groups[g].Count * WeightOf(g++);
-            var index = IndexOf(groups[g][(int)(ticket >> (HighestGroup - g))]);
-            var count = EntryOf(index).Count;
-            if (count == 1 << g || random.NextBelow(count) < 1L << g) return index;
+            var position = (int)(ticket >> (HighestGroup - g));
+            var index = IndexOf(groups[g][position]);
+            ref var entry = ref EntryOf(index);
+            if (entry.Count != 1 << g && random.NextBelow(entry.Count) >= 1L << g) continue;
+
+            // The group and position are those of the entry, but known before it is: the next draw need not wait for memory.
+            if (setAside) Remove(ref entry, g, position);
+            return index;
         }
     }
 
@@ -167,6 +165,19 @@ internal sealed class SelectionCounts
         if (entry.Position != Entry.Aside || GroupOf(entry.Count) != g)
             throw new InvalidDataException($"Sample {index} is not, or not once, in the group of those selected at least {1 << g} times.");
         PutBack(index);
+    }
+
+    private void Remove(ref Entry entry, int g, int position)
+    {
+        var last = groups[g].Pop();
+        if (position < groups[g].Count)
+        {
+            groups[g][position] = last;
+            EntryOf(IndexOf(last)).Position = position;
+        }
+
+        entry.Position = Entry.Aside;
+        totalWeight -= WeightOf(g);
     }
 
     private void ReturnFirstChunk()

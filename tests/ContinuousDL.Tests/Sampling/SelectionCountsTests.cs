@@ -168,7 +168,7 @@ public class SelectionCountsTests
     private static long[] CountDraws(SelectionCounts counts, long first, int length, RandomSource random)
     {
         var drawn = new long[length];
-        for (var i = 0; i < 50_000; i++) drawn[counts.Draw(random) - first]++;
+        for (var i = 0; i < 50_000; i++) drawn[counts.Draw(random, setAside: false) - first]++;
         return drawn;
     }
 

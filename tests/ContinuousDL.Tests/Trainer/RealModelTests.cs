@@ -104,6 +104,22 @@ public class RealModelTests
     }
 
     [Test]
+    public void Sparse_gradients_of_embeddings_are_taken()
+    {
+        using var model = nn.Sequential(("embedding", nn.Embedding(20, 4, sparse: true)), ("flatten", nn.Flatten()), ("output", nn.Linear(8, 3)));
+        using var optimizer = new FusedSgd(model.parameters(), 0.5);
+        using var trainer = new ProactiveTrainer(model, nn.CrossEntropyLoss(), optimizer, new ProactiveTrainerOptions { BatchSize = 4, Density = 1 });
+        using var inputs = tensor(new long[] { 1, 2, 1, 3, 7, 2, 1, 1 }, [4, 2]);
+        using var targets = tensor(new long[] { 0, 1, 2, 0 });
+        var before = trainer.CreateSnapshot();
+        trainer.Step(inputs, targets).Dispose();
+        var after = trainer.CreateSnapshot();
+        var entry = after.Layout.Entries.ToList().FindIndex(e => e.Name == "embedding.weight");
+        var changed = Enumerable.Range(0, 20).Where(row => !after.Values(entry).Slice(row * 16, 16).SequenceEqual(before.Values(entry).Slice(row * 16, 16)));
+        changed.Should().Equal(1, 2, 3, 7);
+    }
+
+    [Test]
     public void A_frozen_batch_norm_inside_a_training_model_stays_frozen()
     {
         using var model = TestModels.WithBatchNorm();
