@@ -1,4 +1,6 @@
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace ContinuousDL.Compression;
 
@@ -135,13 +137,7 @@ public sealed class CompressedGradient
                 TensorPrimitives.Add(destination, Values, destination);
                 break;
             default:
-                for (var t = 0; t < layout.TensorCount; t++)
-                {
-                    var tensorLevels = levels.AsSpan(layout[t]);
-                    var tensor = destination[layout[t]];
-                    for (var i = 0; i < tensor.Length; i++) tensor[i] += tensorLevels[i] * scales[t];
-                }
-
+                for (var t = 0; t < layout.TensorCount; t++) AddScaled(levels.AsSpan(layout[t]), scales[t], destination[layout[t]]);
                 break;
         }
     }
@@ -161,15 +157,25 @@ public sealed class CompressedGradient
                 TensorPrimitives.Subtract(destination, Values, destination);
                 break;
             default:
-                for (var t = 0; t < layout.TensorCount; t++)
-                {
-                    var tensorLevels = levels.AsSpan(layout[t]);
-                    var tensor = destination[layout[t]];
-                    for (var i = 0; i < tensor.Length; i++) tensor[i] -= tensorLevels[i] * scales[t];
-                }
-
+                // Adding the negative is the same to the last bit.
+                for (var t = 0; t < layout.TensorCount; t++) AddScaled(levels.AsSpan(layout[t]), -scales[t], destination[layout[t]]);
                 break;
         }
+    }
+
+    /// <summary>destination += levels · scale.</summary>
+    private static void AddScaled(ReadOnlySpan<short> levels, float scale, Span<float> destination)
+    {
+        var blocks = MemoryMarshal.Cast<short, Vector512<short>>(levels);
+        var sums = MemoryMarshal.Cast<float, Vector512<float>>(destination);
+        for (var i = 0; i < blocks.Length; i++)
+        {
+            var (lower, upper) = Vector512.Widen(blocks[i]);
+            sums[2 * i] += Vector512.ConvertToSingle(lower) * scale;
+            sums[(2 * i) + 1] += Vector512.ConvertToSingle(upper) * scale;
+        }
+
+        for (var i = blocks.Length * Vector512<short>.Count; i < levels.Length; i++) destination[i] += levels[i] * scale;
     }
 
     private void CheckLength(ReadOnlySpan<float> vector, string name)

@@ -7,7 +7,8 @@ internal static class CompressorArguments
     public static void CheckDefined<T>(T value, string name)
         where T : struct, Enum
     {
-        if (!Enum.IsDefined(value)) throw new ArgumentOutOfRangeException(name, value, $"Must be one of {string.Join(", ", Enum.GetNames<T>())}.");
+        if (Enum.IsDefined(value)) return;
+        throw new ArgumentOutOfRangeException(name, value, $"Must be one of {string.Join(", ", Enum.GetNames<T>())}.");
     }
 
     /// <exception cref="ArgumentNullException">The layout or the result is missing.</exception>

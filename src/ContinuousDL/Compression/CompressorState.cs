@@ -12,7 +12,9 @@ internal static class CompressorState
         random.Save(writer);
     }
 
-    /// <exception cref="InvalidDataException">It has another tag, is cut short or no generator's state; the generator is then unchanged.</exception>
+    /// <exception cref="InvalidDataException">
+    /// It has another tag, is cut short or holds no generator's state. The generator is then unchanged.
+    /// </exception>
     public static void Load(BinaryReader reader, uint tag, RandomSource random)
     {
         ArgumentNullException.ThrowIfNull(reader);
@@ -26,7 +28,11 @@ internal static class CompressorState
             throw new InvalidDataException("The state of a compressor is cut short.", e);
         }
 
-        if (found != tag) throw new InvalidDataException($"This is not the state of a compressor of this kind: its tag is 0x{found:x8}, not 0x{tag:x8}.");
+        if (found != tag)
+        {
+            throw new InvalidDataException($"This is not the state of a compressor of this kind: its tag is 0x{found:x8}, not 0x{tag:x8}.");
+        }
+
         random.Load(reader);
     }
 }

@@ -86,7 +86,7 @@ internal sealed class MagnitudeSelector
     /// Looks at the next block. Blocks come in the order of their coordinates, without gaps; if they don't, <see cref="Finish"/>
     /// passes over the vector again.
     /// </summary>
-    /// <param name="block">The values of the coordinates from <paramref name="offset"/> on, as <see cref="Finish"/> will be given them.</param>
+    /// <param name="block">The values from <paramref name="offset"/> on, just as <see cref="Finish"/> will be given them.</param>
     /// <param name="offset">The coordinate of the first value.</param>
     public void Scan(ReadOnlySpan<float> block, int offset)
     {

@@ -94,7 +94,11 @@ public sealed class QsgdCompressor : IGradientCompressor
         var key = rounding == QsgdRounding.Nearest ? 0 : random.NextUInt64();
         var lanes = Vector512<short>.Count;
         var i = 0;
-        for (; i <= tensor.Length - lanes; i += lanes) Quantize(ref MemoryMarshal.GetReference(tensor[i..]), i, step, key).CopyTo(levels[i..]);
+        for (; i <= tensor.Length - lanes; i += lanes)
+        {
+            Quantize(ref MemoryMarshal.GetReference(tensor[i..]), i, step, key).CopyTo(levels[i..]);
+        }
+
         if (i == tensor.Length) return;
 
         Span<float> lastValues = stackalloc float[lanes];

@@ -16,7 +16,11 @@ internal sealed class SelectionCount
     /// <exception cref="ArgumentOutOfRangeException">An argument is out of its range.</exception>
     public SelectionCount(double density, SmallCountRounding rounding)
     {
-        if (!(density is > 0 and <= 1)) throw new ArgumentOutOfRangeException(nameof(density), density, "The density must be above 0 and at most 1.");
+        if (!(density is > 0 and <= 1))
+        {
+            throw new ArgumentOutOfRangeException(nameof(density), density, "The density must be above 0 and at most 1.");
+        }
+
         CompressorArguments.CheckDefined(rounding, nameof(rounding));
         this.density = density;
         this.rounding = rounding;

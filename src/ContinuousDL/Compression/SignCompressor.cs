@@ -66,5 +66,6 @@ public sealed class SignCompressor : IGradientCompressor
     }
 
     /// <summary>A comparison that holds gives −1, one that doesn't 0, which the lowest bit makes 1.</summary>
-    private static Vector512<int> Signs(ref float values) => Vector512.LessThan(Vector512.LoadUnsafe(ref values), default).AsInt32() | Vector512<int>.One;
+    private static Vector512<int> Signs(ref float values) =>
+        Vector512.LessThan(Vector512.LoadUnsafe(ref values), default).AsInt32() | Vector512<int>.One;
 }

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace ContinuousDL.Compression;
 
 /// <summary>
-/// Sends every coordinate whose magnitude reaches a threshold, with its value as it is (Strom 2015; Dutta et al. 2020,
+/// Sends every coordinate whose magnitude reaches a threshold, with its value as it is (Strom 2015; Sahu et al. 2021,
 /// hard-threshold sparsification). How many that are is up to the vector.
 /// </summary>
 /// <remarks>

@@ -59,7 +59,8 @@ public sealed class TopKCompressor : IGradientCompressor
     /// <param name="count">The number, k, at least 1: of the model, or of each tensor; all where there are fewer.</param>
     /// <param name="scope">Whether the k largest of the whole model are sent (default) or those of each tensor.</param>
     /// <exception cref="ArgumentOutOfRangeException">An argument is out of its range.</exception>
-    public static TopKCompressor OfCount(int count, CompressionScope scope = CompressionScope.WholeModel) => new(new SelectionCount(count), scope, 0);
+    public static TopKCompressor OfCount(int count, CompressionScope scope = CompressionScope.WholeModel) =>
+        new(new SelectionCount(count), scope, 0);
 
     /// <inheritdoc/>
     public void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result)

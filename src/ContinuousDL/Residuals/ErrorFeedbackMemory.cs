@@ -19,13 +19,17 @@ public sealed class ErrorFeedbackMemory : IResidualMemory
     private readonly ResidualVector residual = new(typeof(ErrorFeedbackMemory));
 
     /// <summary>Creates a memory with nothing owed.</summary>
-    /// <param name="decay">β, in [0, 1]: the share of what is owed that lives to the next step. Lower: old gradients fade. Default 1.</param>
+    /// <param name="decay">β, in [0, 1]: what is owed is multiplied by it in each step. Lower: old gradients fade. Default 1.</param>
     /// <param name="gain">γ, above 0 and finite: what each gradient is multiplied by. Default 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">An argument is out of its range.</exception>
     public ErrorFeedbackMemory(double decay = 1, double gain = 1)
     {
         if (!(decay is >= 0 and <= 1)) throw new ArgumentOutOfRangeException(nameof(decay), decay, "The decay must be from 0 to 1.");
-        if (!((float)gain is > 0 and <= float.MaxValue)) throw new ArgumentOutOfRangeException(nameof(gain), gain, "The gain must be above 0 and finite.");
+        if (!((float)gain is > 0 and <= float.MaxValue))
+        {
+            throw new ArgumentOutOfRangeException(nameof(gain), gain, "The gain must be above 0 and finite, in float32.");
+        }
+
         (this.decay, this.gain) = ((float)decay, (float)gain);
     }
 

@@ -9,7 +9,8 @@ namespace ContinuousDL.Residuals;
 /// <remarks>
 /// A step is: <see cref="BeginStep"/> if the memory <see cref="NeedsGradientNorm"/>; <see cref="Accumulate"/> for every part
 /// of the vector that has a gradient, in any order, each coordinate at most once; then compress <see cref="Accumulated"/>;
-/// then <see cref="Release"/>. Working in parts lets a step pass over memory once. A coordinate that was not accumulated in a step keeps what it is owed. Not thread-safe.
+/// then <see cref="Release"/>. Working in parts lets a step pass over memory once. A coordinate that was not accumulated in a
+/// step keeps what it is owed. Not thread-safe.
 /// </remarks>
 public interface IResidualMemory : IDisposable
 {
@@ -18,7 +19,7 @@ public interface IResidualMemory : IDisposable
     /// <exception cref="InvalidOperationException">The memory is in use already: it serves one model.</exception>
     void Attach(VectorLayout layout);
 
-    /// <summary>Whether <see cref="BeginStep"/> has to be called in every step. Default: no, so that nobody computes a norm in vain.</summary>
+    /// <summary>Whether <see cref="BeginStep"/> has to be called in every step. Where not, nobody computes a norm in vain.</summary>
     bool NeedsGradientNorm => false;
 
     /// <summary>

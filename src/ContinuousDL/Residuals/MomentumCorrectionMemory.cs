@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using ContinuousDL.Compression;
@@ -67,8 +68,10 @@ public sealed class MomentumCorrectionMemory : IResidualMemory
     /// <summary>Whether <see cref="BeginStep"/> has to be called in every step: if gradients are clipped.</summary>
     public bool NeedsGradientNorm => clipNorm is not null;
 
-    private string Description => FormattableString.Invariant(
-        $"momentum correction, momentum {momentum}, nesterov {nesterov}, masking {momentumMasking}, clip norm {clipNorm}, {owed.Length} coordinates");
+    private string Description => string.Create(
+        CultureInfo.InvariantCulture,
+        $"momentum correction, momentum {momentum}, nesterov {nesterov}, masking {momentumMasking}, clip norm {clipNorm}, "
+        + $"{owed.Length} coordinates");
 
     /// <inheritdoc/>
     public void Attach(VectorLayout layout)
@@ -90,12 +93,14 @@ public sealed class MomentumCorrectionMemory : IResidualMemory
     }
 
     /// <inheritdoc/>
-    /// <exception cref="InvalidOperationException">Gradients are clipped, and <see cref="BeginStep"/> was not called in this step.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// There is no layout yet; or gradients are clipped, and <see cref="BeginStep"/> was not called in this step.
+    /// </exception>
     public void Accumulate(ReadOnlySpan<float> gradient, int offset)
     {
         if (NeedsGradientNorm && clipping is null)
         {
-            throw new InvalidOperationException("Clipping needs the norm of the whole gradient: BeginStep comes before Accumulate in every step.");
+            throw new InvalidOperationException("Clipping needs the norm of the whole gradient: in every step, BeginStep comes first.");
         }
 
         Accumulate(velocity.Part(offset, gradient.Length), owed.Part(offset, gradient.Length), gradient, clipping ?? 1);

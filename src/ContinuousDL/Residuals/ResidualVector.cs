@@ -61,7 +61,8 @@ internal sealed class ResidualVector : IDisposable
     public void CheckSent(CompressedGradient sent)
     {
         ArgumentNullException.ThrowIfNull(sent);
-        if (sent.Length != Length) throw new ArgumentException($"What was sent has {sent.Length} coordinates, the memory {Length}.", nameof(sent));
+        if (sent.Length == Length) return;
+        throw new ArgumentException($"What was sent has {sent.Length} coordinates, the memory {Length}.", nameof(sent));
     }
 
     public void Dispose()
