@@ -1,4 +1,385 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using ContinuousDL.Compression;
+using ContinuousDL.Deployment;
+using ContinuousDL.Diagnostics;
+using ContinuousDL.Evaluation;
+using ContinuousDL.History;
+using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
+using ContinuousDL.Sampling;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using static TorchSharp.torch;
+using static TorchSharp.torch.optim;
+
 namespace ContinuousDL;
 
-/// <summary>Trains a model continuously: on new samples as they arrive, together with many from the history.</summary>
-public sealed class ProactiveTrainer;
+/// <summary>
+/// Keeps a model fresh: each step trains it on newly arrived and historical samples together (proactive training) and changes
+/// a few coordinates of the deployed model, which are all that its replicas need to be sent (sparse deployment).
+/// </summary>
+/// <remarks>
+/// <para>The caller owns the loop; nothing runs behind its back:</para>
+/// <code>
+/// if (trainer.Observe(inputs, targets).IsStepDue)
+/// {
+///     using var result = trainer.Step();
+///     replica.Apply(result.Update!);
+/// }
+/// </code>
+/// <para>
+/// After Prapas, Derakhshan, Rezaei Mahdiraji and Markl, "Continuous Training and Deployment of Deep Learning Models",
+/// Datenbank-Spektrum 2021. Deterministic: the same arrivals, options, seeds (TorchSharp's too) and number of threads give
+/// bit-identical weights. Not thread-safe.
+/// </para>
+/// </remarks>
+public sealed class ProactiveTrainer : IDisposable
+{
+    private readonly nn.Module model;
+    private readonly Func<Tensor, Tensor>? predict;
+    private readonly Func<Tensor, Tensor, Tensor>? predictionLoss;
+    private readonly Func<Tensor, Tensor, Tensor> batchLoss;
+    private readonly ProactiveTrainerOptions options;
+    private readonly ISampleHistory history;
+    private readonly ISampler sampler;
+    private readonly IUpdateRule rule;
+    private readonly IDeploymentStrategy strategy;
+    private readonly ILogger logger;
+    private readonly ContinuousDLMetrics metrics;
+    private readonly TrainableVector trainable;
+    private readonly BufferGuard buffers;
+    private readonly TrainingMode trainingMode;
+    private readonly long[] indices;
+    private long firstNew;
+    private bool disposed;
+
+    /// <summary>Makes a trainer of a model with one input and one output.</summary>
+    /// <param name="model">The model, as it is: its current state is the deployed state at sequence 0. It stays the caller's.</param>
+    /// <param name="loss">Computes the scalar loss of (outputs, targets), such as <c>nn.CrossEntropyLoss()</c>. It stays the caller's.</param>
+    /// <param name="optimizer">Any TorchSharp optimizer over the model's parameters; the library's own (<see cref="FusedSgd"/>, <see cref="FusedAdam"/>, <see cref="FusedAdamW"/>) are the fastest. Parameters that it doesn't have are not trained. It stays the caller's.</param>
+    /// <param name="options">Batch size, trigger and so on. Default: as the options say.</param>
+    /// <param name="components">The parts to use instead of the default ones.</param>
+    /// <exception cref="ArgumentException">An option is out of range (the message names it), or the optimizer doesn't fit the model.</exception>
+    public ProactiveTrainer(
+        nn.Module<Tensor, Tensor> model,
+        nn.Module<Tensor, Tensor, Tensor> loss,
+        Optimizer optimizer,
+        ProactiveTrainerOptions? options = null,
+        ProactiveTrainerComponents? components = null)
+        : this(
+            model ?? throw new ArgumentNullException(nameof(model)),
+            Combine(model, loss ?? throw new ArgumentNullException(nameof(loss))),
+            optimizer,
+            options,
+            components,
+            model.call)
+    {
+        predictionLoss = loss.call;
+    }
+
+    /// <summary>Makes a trainer of any model.</summary>
+    /// <param name="model">The model, as it is: its current state is the deployed state at sequence 0. It stays the caller's.</param>
+    /// <param name="batchLoss">Computes the scalar loss of the model on a batch of (inputs, targets); disposes of nothing it is given.</param>
+    /// <param name="optimizer">Any TorchSharp optimizer over the model's parameters. Parameters that it doesn't have are not trained. It stays the caller's.</param>
+    /// <param name="options">Batch size, trigger and so on. Default: as the options say.</param>
+    /// <param name="components">The parts to use instead of the default ones.</param>
+    /// <param name="predict">Computes the model's outputs for inputs; needed where an evaluator wants predictions, and for <see cref="Predict"/>. Default: none.</param>
+    /// <exception cref="ArgumentException">An option is out of range (the message names it), or the optimizer doesn't fit the model.</exception>
+    public ProactiveTrainer(
+        nn.Module model,
+        Func<Tensor, Tensor, Tensor> batchLoss,
+        Optimizer optimizer,
+        ProactiveTrainerOptions? options = null,
+        ProactiveTrainerComponents? components = null,
+        Func<Tensor, Tensor>? predict = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(batchLoss);
+        ArgumentNullException.ThrowIfNull(optimizer);
+        this.model = model;
+        this.batchLoss = batchLoss;
+        this.predict = predict;
+        this.options = (options ?? new ProactiveTrainerOptions()).Validate();
+
+        components ??= new ProactiveTrainerComponents();
+        history = components.History ?? new InMemorySampleHistory();
+        sampler = components.Sampler ?? new UniformSampler(new SamplerOptions { Seed = this.options.Seed });
+        rule = components.UpdateRule ?? optimizer as IUpdateRule ?? new TorchOptimizerRule(optimizer);
+        strategy = components.Strategy ?? new UpdateCompression(
+            new TopKCompressor(this.options.Density), lookahead: UpdateCompression.LookaheadFor(this.options.Density));
+        Evaluator = components.Evaluator ?? new LossEvaluator();
+        logger = components.Logger ?? NullLogger<ProactiveTrainer>.Instance;
+
+        metrics = new ContinuousDLMetrics(components.MeterFactory);
+
+        var tensors = ModelTensors.Of(model);
+        trainable = new TrainableVector(tensors, rule);
+        Deployed = new DeployedModel(tensors, trainable, this.options.Buffers);
+        strategy.Attach(trainable, rule, Deployed);
+        buffers = new BufferGuard(tensors);
+        trainingMode = new TrainingMode(model);
+        indices = new long[this.options.BatchSize];
+        firstNew = history.EndIndex;
+        Log.Started(logger, tensors.Layout.Count, trainable.Layout.Length, strategy.GetType().Name);
+    }
+
+    /// <summary>What the replicas hold after the last step.</summary>
+    public DeployedModel Deployed { get; }
+
+    /// <summary>What was measured of the deployed model on the arrivals, before they were trained on.</summary>
+    public IPrequentialEvaluator Evaluator { get; }
+
+    /// <summary>How many samples are new: kept, but not trained on yet.</summary>
+    public long PendingSamples => history.EndIndex - Math.Max(firstNew, history.FirstIndex);
+
+    /// <summary>How many samples are kept.</summary>
+    public long SampleCount => history.Count;
+
+    /// <summary>Adds samples that the model has been trained on already, such as those of its initial training: they are history, neither evaluated nor new.</summary>
+    /// <param name="inputs">The inputs, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
+    /// <param name="targets">The targets, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
+    /// <exception cref="ArgumentException">The batch is empty, the counts differ, or shape or dtype is not that of the samples before.</exception>
+    /// <exception cref="InvalidOperationException">There are new samples, which would lie before these: take a step first.</exception>
+    public void AddHistory(Tensor inputs, Tensor targets)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (PendingSamples > 0) throw new InvalidOperationException($"{PendingSamples} samples are new; take a step before adding older ones.");
+        history.Append(inputs, targets);
+        firstNew = history.EndIndex;
+    }
+
+    /// <summary>Takes in arrivals: evaluates the deployed model on them (test-then-train), then keeps them as new samples.</summary>
+    /// <param name="inputs">The inputs, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
+    /// <param name="targets">The targets, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
+    /// <returns>The loss on them, and whether a step is due.</returns>
+    /// <exception cref="ArgumentException">
+    /// The batch is empty, the counts differ, shape or dtype is not that of the samples before, a label is out of range, or the
+    /// model or the loss does not accept them. Nothing was kept or counted.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The trainer, or one of the tensors, is disposed.</exception>
+    public ObserveResult Observe(Tensor inputs, Tensor targets)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        CheckArrivals(inputs, targets);
+        using var scope = NewDisposeScope();
+        var (predictions, loss) = options.EvaluateArrivals ? Evaluate(inputs, targets) : (null, null);
+        history.Append(inputs, targets);
+        if (loss is not null) Evaluator.Observe(predictions, targets, loss);
+        return new ObserveResult((int)inputs.shape[0], loss, PendingSamples, PendingSamples >= options.TriggerSize);
+    }
+
+    /// <summary>Takes one step: trains on a mini-batch of new and historical samples, and moves the deployed model.</summary>
+    /// <returns>What it did. Dispose it when its update has been sent.</returns>
+    /// <exception cref="InvalidOperationException">There are no samples to train on.</exception>
+    /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw.</exception>
+    /// <exception cref="ObjectDisposedException">The trainer is disposed.</exception>
+    public StepResult Step()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        var clock = new PhaseClock();
+        using var scope = NewDisposeScope();
+        var range = new SampleRange(history.FirstIndex, Math.Max(firstNew, history.FirstIndex), history.EndIndex);
+        var sampled = sampler.Sample(range, indices);
+        if (sampled.Count == 0) throw new InvalidOperationException("There are no samples to train on: call Observe or AddHistory first.");
+
+        using var batch = history.Gather(indices.AsSpan(0, sampled.Count));
+        var device = trainable.Parameters[0].device;
+        var inputs = batch.Inputs.to(device);
+        var targets = batch.Targets.to(device);
+        clock.Lap(ref clock.Gather);
+
+        trainingMode.Enter();
+        buffers.Save();
+        ModelUpdate? update = null;
+        (SkipReason Reason, string Message)? problem;
+        double loss;
+        try
+        {
+            trainable.Clear();
+            (loss, problem) = ComputeGradients(inputs, targets, ref clock);
+            if (problem is null)
+            {
+                using (no_grad()) strategy.Step();
+                clock.Lap(ref clock.Update);
+                update = Deployed.Commit();
+                clock.Lap(ref clock.Deploy);
+            }
+            else
+            {
+                buffers.Restore();
+            }
+        }
+        catch
+        {
+            buffers.Restore();
+            throw;
+        }
+        finally
+        {
+            trainable.Clear();
+        }
+
+        firstNew = sampled.FirstNew;
+        var result = new StepResult(loss, sampled.NewCount, sampled.HistoricalCount, update, problem?.Message, clock.Timings);
+        Report(result, problem?.Reason);
+        return result;
+    }
+
+    /// <summary>Takes in arrivals, then takes a step, whether or not one is due: <see cref="Observe"/> and <see cref="Step()"/>.</summary>
+    /// <param name="inputs">The inputs, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
+    /// <param name="targets">The targets, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
+    /// <returns>What the step did. Dispose it when its update has been sent.</returns>
+    /// <exception cref="ArgumentException">As <see cref="Observe"/>.</exception>
+    /// <exception cref="NonFiniteException">As <see cref="Step()"/>. The arrivals were kept.</exception>
+    public StepResult Step(Tensor inputs, Tensor targets)
+    {
+        Observe(inputs, targets);
+        return Step();
+    }
+
+    /// <summary>Predicts with the deployed model, in eval mode and without gradients: what a replica would answer.</summary>
+    /// <param name="inputs">The inputs, <c>[N, ...]</c>. It stays the caller's.</param>
+    /// <returns>The outputs, owned by the caller.</returns>
+    /// <exception cref="InvalidOperationException">The trainer was made without a way to predict.</exception>
+    public Tensor Predict(Tensor inputs)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        ArgumentNullException.ThrowIfNull(inputs);
+        if (predict is null) throw new InvalidOperationException("The trainer was made without a function that predicts.");
+        using var mode = EvaluationMode.Enter(model);
+        using var guard = no_grad();
+        using var state = Deployed.Enter();
+        using var onDevice = inputs.to(trainable.Parameters[0].device);
+        return predict(onDevice);
+    }
+
+    /// <summary>Copies the deployed model's state: where a replica starts.</summary>
+    public ModelSnapshot CreateSnapshot()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        return Deployed.CreateSnapshot();
+    }
+
+    /// <summary>Disposes history, strategy and update rule, and what the trainer made itself; not the model, the loss and the optimizer.</summary>
+    public void Dispose()
+    {
+        if (disposed) return;
+        disposed = true;
+        strategy.Dispose();
+        Deployed.Dispose();
+        history.Dispose();
+        metrics.Dispose();
+        if (rule is not Optimizer) rule.Dispose();
+    }
+
+    private static Func<Tensor, Tensor, Tensor> Combine(nn.Module<Tensor, Tensor> model, nn.Module<Tensor, Tensor, Tensor> loss) =>
+        (inputs, targets) => loss.call(model.call(inputs), targets);
+
+    private static void CheckArrivals(Tensor inputs, Tensor targets)
+    {
+        ArgumentNullException.ThrowIfNull(inputs);
+        ArgumentNullException.ThrowIfNull(targets);
+        if (inputs.IsInvalid) throw new ObjectDisposedException(nameof(inputs));
+        if (targets.IsInvalid) throw new ObjectDisposedException(nameof(targets));
+        if (inputs.dim() == 0 || inputs.shape[0] == 0) throw new ArgumentException($"A batch of samples has the shape [N, ...] with N above 0; this one has {Shape(inputs)}.", nameof(inputs));
+        if (targets.dim() == 0 || targets.shape[0] != inputs.shape[0])
+        {
+            throw new ArgumentException($"There must be a target for each of the {inputs.shape[0]} inputs; the targets have the shape {Shape(targets)}.", nameof(targets));
+        }
+    }
+
+    private static string Shape(Tensor tensor) => $"[{string.Join(", ", tensor.shape)}] {tensor.dtype}";
+
+    /// <summary>Tells logger and meter of a step.</summary>
+    private void Report(StepResult result, SkipReason? skipped)
+    {
+        var timings = result.Timings;
+        metrics.RecordPhase(StepPhase.Gather, timings.Gather);
+        metrics.RecordPhase(StepPhase.Forward, timings.Forward);
+        metrics.RecordPhase(StepPhase.Backward, timings.Backward);
+        if (skipped is not null)
+        {
+            metrics.RecordSkippedStep(skipped.Value);
+            Log.StepSkipped(logger, Deployed.Sequence, result.SkipReason!);
+            return;
+        }
+
+        metrics.RecordPhase(StepPhase.Update, timings.Update);
+        metrics.RecordPhase(StepPhase.Deploy, timings.Deploy);
+        metrics.RecordStep(result.Loss, result.NewSamples, result.HistoricalSamples, timings.Total);
+        metrics.RecordUpdate(result.CoordinatesChanged, result.Update!.SizeInBytes);
+        Log.Stepped(logger, Deployed.Sequence, result.Loss, result.NewSamples, result.HistoricalSamples, result.CoordinatesChanged);
+    }
+
+    /// <summary>The gradients of a batch; and where they are not finite, why.</summary>
+    private (double Loss, (SkipReason Reason, string Message)? Problem) ComputeGradients(Tensor inputs, Tensor targets, ref PhaseClock clock)
+    {
+        var loss = batchLoss(inputs, targets);
+        var value = ToScalar(loss);
+        clock.Lap(ref clock.Forward);
+        (SkipReason Reason, string Message)? problem = double.IsFinite(value) ? null : (SkipReason.NonFiniteLoss, $"The loss is {value}.");
+        string? parameter = null;
+        if (problem is null)
+        {
+            loss.backward();
+            if (!trainable.Collect(out parameter)) problem = (SkipReason.NonFiniteGradient, $"The gradient of '{parameter}' is not finite.");
+            clock.Lap(ref clock.Backward);
+        }
+
+        if (problem is not null && options.NonFinite == NonFiniteHandling.Throw)
+        {
+            throw new NonFiniteException($"{problem.Value.Message} The model is as it was before the step.", value, parameter);
+        }
+
+        return (value, problem);
+    }
+
+    /// <summary>Evaluates the deployed model on arrivals, and checks them, without counting anything yet.</summary>
+    private (Tensor? Predictions, double? Loss) Evaluate(Tensor inputs, Tensor targets)
+    {
+        var start = Stopwatch.GetTimestamp();
+        using var mode = EvaluationMode.Enter(model);
+        using var guard = no_grad();
+        using var state = Deployed.Enter();
+        var device = trainable.Parameters[0].device;
+        var (input, target) = (inputs.to(device), targets.to(device));
+        try
+        {
+            var predictions = predict?.Invoke(input);
+            Evaluator.Validate(predictions, target);
+            var loss = ToScalar(predictions is not null && predictionLoss is not null ? predictionLoss(predictions, target) : batchLoss(input, target));
+            metrics.RecordPhase(StepPhase.Evaluate, Stopwatch.GetElapsedTime(start));
+            return (predictions, loss);
+        }
+        catch (ExternalException e)
+        {
+            throw new ArgumentException(
+                $"The model or its loss does not accept inputs {Shape(inputs)} with targets {Shape(targets)}: {e.Message.Split('\n')[0]}", e);
+        }
+    }
+
+    private static double ToScalar(Tensor loss)
+    {
+        if (loss.numel() != 1) throw new InvalidOperationException($"The loss must be a single number; it has the shape {Shape(loss)}. Take its mean.");
+        if (loss.dtype == ScalarType.Float32) return loss.item<float>();
+        using var value = loss.detach().to(ScalarType.Float64);
+        return value.item<double>();
+    }
+
+    /// <summary>Times the phases of a step, one after the other.</summary>
+    private struct PhaseClock()
+    {
+        public TimeSpan Gather, Forward, Backward, Update, Deploy;
+        private long last = Stopwatch.GetTimestamp();
+
+        public readonly StepTimings Timings => new(Gather, Forward, Backward, Update, Deploy);
+
+        public void Lap(ref TimeSpan phase)
+        {
+            var now = Stopwatch.GetTimestamp();
+            phase = Stopwatch.GetElapsedTime(last, now);
+            last = now;
+        }
+    }
+}

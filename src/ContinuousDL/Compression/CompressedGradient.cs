@@ -95,6 +95,15 @@ public sealed class CompressedGradient
         (Form, Length, Count) = (CompressedForm.Quantized, vectorLayout.Length, vectorLayout.Length);
     }
 
+    /// <summary>Turns a quantized vector into a dense one with the same values. Others stay as they are.</summary>
+    public void Dequantize()
+    {
+        if (Form != CompressedForm.Quantized) return;
+        EnsureCapacity(ref values, Count);
+        CopyTo(values.AsSpan(0, Count));
+        Form = CompressedForm.Dense;
+    }
+
     /// <summary>Writes the whole vector, zeros included.</summary>
     /// <param name="destination">Receives n values.</param>
     /// <exception cref="ArgumentException"><paramref name="destination"/> does not have n elements.</exception>

@@ -7,9 +7,9 @@ namespace ContinuousDL.Residuals;
 /// accumulated minus what was sent, for every compressor.
 /// </summary>
 /// <remarks>
-/// A step is: <see cref="Accumulate"/> for every part of the vector that has a gradient, in any order, each coordinate at
-/// most once; then compress <see cref="Accumulated"/>; then <see cref="Release"/>. Working in parts lets a step pass over
-/// memory once. A coordinate that was not accumulated in a step keeps what it is owed. Not thread-safe.
+/// A step is: <see cref="BeginStep"/> if the memory <see cref="NeedsGradientNorm"/>; <see cref="Accumulate"/> for every part
+/// of the vector that has a gradient, in any order, each coordinate at most once; then compress <see cref="Accumulated"/>;
+/// then <see cref="Release"/>. Working in parts lets a step pass over memory once. A coordinate that was not accumulated in a step keeps what it is owed. Not thread-safe.
 /// </remarks>
 public interface IResidualMemory : IDisposable
 {
@@ -18,24 +18,44 @@ public interface IResidualMemory : IDisposable
     /// <exception cref="InvalidOperationException">The memory is in use already: it serves one model.</exception>
     void Attach(VectorLayout layout);
 
+    /// <summary>Whether <see cref="BeginStep"/> has to be called in every step. Default: no, so that nobody computes a norm in vain.</summary>
+    bool NeedsGradientNorm => false;
+
+    /// <summary>
+    /// Begins a step with the norm of what will be accumulated in it, before the first part is: clipping scales each part by
+    /// the norm of all. Does nothing where the memory doesn't need it.
+    /// </summary>
+    /// <param name="gradientNorm">The L2 norm of this step's gradient (or update) over all its parts; finite, 0 or more.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="gradientNorm"/> is negative or not finite, and is needed.</exception>
+    void BeginStep(double gradientNorm)
+    {
+    }
+
     /// <summary>Adds a part of this step's gradient (or update) to what is owed.</summary>
     /// <param name="gradient">The values of the coordinates [offset, offset + length). Stays the caller's, unchanged.</param>
     /// <param name="offset">The first coordinate.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The part does not lie within the n coordinates.</exception>
     void Accumulate(ReadOnlySpan<float> gradient, int offset);
 
-    /// <summary>What is to be compressed: all n coordinates. Valid until <see cref="Release"/>; to be read, not written.</summary>
+    /// <summary>
+    /// All n coordinates, to be read, not written: before <see cref="Release"/> what is to be compressed, after it what is still owed.
+    /// </summary>
     ReadOnlySpan<float> Accumulated { get; }
 
     /// <summary>Ends the step: keeps what was accumulated minus what was sent.</summary>
     /// <param name="sent">What was sent.</param>
+    /// <exception cref="ArgumentException"><paramref name="sent"/> does not have n coordinates.</exception>
     void Release(CompressedGradient sent);
 
-    /// <summary>Writes the whole state.</summary>
+    /// <summary>Writes the whole state. Called between steps: nothing accumulated that is yet to be released.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>
     void SaveState(BinaryWriter writer);
 
     /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Called after <see cref="Attach"/>.</summary>
     /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a memory of this kind and length.</exception>
+    /// <exception cref="InvalidDataException">
+    /// It is not the state of a memory of this kind, with these options and of this length, or is cut short or damaged. The
+    /// memory is then as it was before.
+    /// </exception>
     void LoadState(BinaryReader reader);
 }

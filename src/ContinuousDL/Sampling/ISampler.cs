@@ -5,14 +5,16 @@ namespace ContinuousDL.Sampling;
 /// </summary>
 /// <remarks>
 /// The cost of a batch depends on its size, not on the length of the history. A sampler learns of samples that were added
-/// or dropped from the range it is given, and is used with one history only. Not thread-safe.
+/// or dropped from the range it is given, and is used with one history only. Samples of a batch that could not be trained on
+/// may be given as new again. Not thread-safe. <see cref="Sampler"/> says how the samplers of this library make up a batch.
 /// </remarks>
 public interface ISampler
 {
     /// <summary>Fills a batch with indices into the history.</summary>
     /// <param name="range">The samples there are. Its bounds never move down from one call to the next.</param>
     /// <param name="batch">Receives the indices. Its length is the batch size.</param>
-    /// <returns>How much of <paramref name="batch"/> was filled, and with what.</returns>
+    /// <returns>How much of <paramref name="batch"/> was filled, and with what; nothing where there is no sample.</returns>
+    /// <exception cref="ArgumentException"><paramref name="batch"/> is empty, or <paramref name="range"/> is not that of the history that this sampler serves.</exception>
     SampledBatch Sample(SampleRange range, Span<long> batch);
 
     /// <summary>Writes everything that decides the next batches, the random state included.</summary>
@@ -21,6 +23,6 @@ public interface ISampler
 
     /// <summary>Takes up a state that <see cref="SaveState"/> wrote: the batches that follow are the ones that would have followed then.</summary>
     /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a sampler of this kind and with these options.</exception>
+    /// <exception cref="InvalidDataException">It is not the state of a sampler of this kind and with these options. The sampler is as it was.</exception>
     void LoadState(BinaryReader reader);
 }

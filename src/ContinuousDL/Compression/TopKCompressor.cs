@@ -1,0 +1,102 @@
+using System.Numerics.Tensors;
+using ContinuousDL.Randomness;
+
+namespace ContinuousDL.Compression;
+
+/// <summary>
+/// Sends the k coordinates of largest magnitude, with their values as they are (Aji and Heafield 2017; Stich et al. 2018,
+/// "Sparsified SGD with Memory").
+/// </summary>
+/// <remarks>
+/// <para>
+/// The selection is exact: no coordinate left out is larger than one sent. Of equal magnitudes, the lower index goes first.
+/// A value of exactly zero (of either sign) is never sent, so that fewer than k are sent where fewer are nonzero. NaN counts as
+/// larger than infinity, infinity as larger than any number.
+/// </para>
+/// <para>
+/// k = ⌊density · n⌋, where n is the number of coordinates of the model or of the tensor (see <see cref="CompressionScope"/>)
+/// and the density is taken as the decimal number it was written as; where that is 0, see <see cref="SmallCountRounding"/>.
+/// </para>
+/// <para>Biased, and made for use with an error feedback memory.</para>
+/// </remarks>
+/// <example>
+/// Of 61,706 parameters, the 61 that would change most:
+/// <code>IGradientCompressor compressor = new TopKCompressor(density: 1e-3);</code>
+/// </example>
+public sealed class TopKCompressor : IGradientCompressor
+{
+    private const uint StateTag = 0x314b5054;
+
+    private readonly SelectionCount selection;
+    private readonly CompressionScope scope;
+    private readonly RandomSource random;
+    private readonly MagnitudeSelector selector = new();
+
+    /// <summary>Sends a share of the coordinates.</summary>
+    /// <param name="density">The share, in (0, 1]. Lower: smaller updates, and more steps until a coordinate's turn comes.</param>
+    /// <param name="scope">Whether the k largest of the whole model are sent (default) or those of each tensor.</param>
+    /// <param name="rounding">What is sent where the density asks for less than one coordinate. Default: one.</param>
+    /// <param name="seed">Of the generator that <see cref="SmallCountRounding.Probabilistic"/> draws from. Default 0.</param>
+    /// <exception cref="ArgumentOutOfRangeException">An argument is out of its range.</exception>
+    public TopKCompressor(
+        double density,
+        CompressionScope scope = CompressionScope.WholeModel,
+        SmallCountRounding rounding = SmallCountRounding.AtLeastOne,
+        ulong seed = 0)
+        : this(new SelectionCount(density, rounding), scope, seed)
+    {
+    }
+
+    private TopKCompressor(SelectionCount selection, CompressionScope scope, ulong seed)
+    {
+        CompressorArguments.CheckDefined(scope, nameof(scope));
+        this.selection = selection;
+        this.scope = scope;
+        random = new RandomSource(seed);
+    }
+
+    /// <summary>Sends a fixed number of coordinates.</summary>
+    /// <param name="count">The number, k, at least 1: of the model, or of each tensor; all where there are fewer.</param>
+    /// <param name="scope">Whether the k largest of the whole model are sent (default) or those of each tensor.</param>
+    /// <exception cref="ArgumentOutOfRangeException">An argument is out of its range.</exception>
+    public static TopKCompressor OfCount(int count, CompressionScope scope = CompressionScope.WholeModel) => new(new SelectionCount(count), scope, 0);
+
+    /// <inheritdoc/>
+    public void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result)
+    {
+        CompressorArguments.CheckVector(vector, layout, result);
+        result.SetSparse(vector.Length, 0);
+        if (scope == CompressionScope.WholeModel)
+        {
+            Append(vector, 0, 0, result);
+            return;
+        }
+
+        for (var t = 0; t < layout.TensorCount; t++) Append(vector[layout[t]], layout.Offsets[t], t, result);
+    }
+
+    /// <inheritdoc/>
+    public void SaveState(BinaryWriter writer)
+    {
+        if (selection.IsRandom) CompressorState.Save(writer, StateTag, random);
+    }
+
+    /// <inheritdoc/>
+    public void LoadState(BinaryReader reader)
+    {
+        if (selection.IsRandom) CompressorState.Load(reader, StateTag, random);
+    }
+
+    private void Append(ReadOnlySpan<float> part, int offset, int slot, CompressedGradient result)
+    {
+        var (k, _) = selection.For(part.Length, random);
+        selector.Begin(part.Length, k, slot);
+        selector.Scan(part, 0);
+        selector.Finish(part);
+
+        var before = result.Count;
+        result.SetSparse(result.Length, before + selector.Indices.Length);
+        TensorPrimitives.Add(selector.Indices, offset, result.Indices[before..]);
+        selector.Values.CopyTo(result.Values[before..]);
+    }
+}

@@ -1,0 +1,48 @@
+using System.Diagnostics.Metrics;
+using ContinuousDL.Deployment;
+using ContinuousDL.Evaluation;
+using ContinuousDL.History;
+using ContinuousDL.Sampling;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using static TorchSharp.torch;
+using static TorchSharp.torch.optim;
+
+namespace ContinuousDL.DependencyInjection;
+
+/// <summary>Makes a trainer out of a container, and owns what belongs to the trainer alone: loss and optimizer.</summary>
+internal sealed class TrainerHost<TModule> : IDisposable
+    where TModule : nn.Module<Tensor, Tensor>
+{
+    private readonly nn.Module loss;
+    private readonly Optimizer optimizer;
+
+    public TrainerHost(IServiceProvider provider, ContinuousDLBuilder<TModule> builder, TModule model)
+    {
+        var create = builder.Optimizer ?? throw new InvalidOperationException(
+            $"No optimizer was set for the trainer of {typeof(TModule).Name}: call UseOptimizer after AddContinuousDL.");
+        var options = provider.GetRequiredService<IOptions<ProactiveTrainerOptions>>().Value;
+        var criterion = builder.Loss(provider);
+        loss = criterion;
+        optimizer = create(provider, model);
+        Trainer = new ProactiveTrainer(model, criterion, optimizer, options, new ProactiveTrainerComponents
+        {
+            History = provider.GetService<ISampleHistory>(),
+            Sampler = provider.GetService<ISampler>(),
+            Strategy = provider.GetService<IDeploymentStrategy>(),
+            Evaluator = provider.GetService<IPrequentialEvaluator>(),
+            Logger = provider.GetService<ILogger<ProactiveTrainer>>(),
+            MeterFactory = provider.GetService<IMeterFactory>(),
+        });
+    }
+
+    public ProactiveTrainer Trainer { get; }
+
+    public void Dispose()
+    {
+        Trainer.Dispose();
+        optimizer.Dispose();
+        loss.Dispose();
+    }
+}

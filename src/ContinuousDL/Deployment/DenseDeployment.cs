@@ -1,0 +1,44 @@
+using ContinuousDL.Optimization;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>
+/// Compresses nothing: the optimizer steps as in an ordinary training loop, bit for bit, and the whole model is deployed.
+/// The baseline that sparse deployment is compared with.
+/// </summary>
+public sealed class DenseDeployment : IDeploymentStrategy
+{
+    private TrainableVector? vector;
+    private IUpdateRule? optimizer;
+    private DeployedModel? model;
+
+    /// <inheritdoc />
+    public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
+    {
+        AttachCheck.ThrowIfAttached(vector, this);
+        (vector, optimizer, model) = (trainable, rule, deployed);
+    }
+
+    /// <inheritdoc />
+    public void Step()
+    {
+        optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
+        optimizer.ApplyUpdate();
+        model!.TakeAll();
+    }
+
+    /// <inheritdoc />
+    public void SaveState(BinaryWriter writer)
+    {
+    }
+
+    /// <inheritdoc />
+    public void LoadState(BinaryReader reader)
+    {
+    }
+
+    /// <inheritdoc />
+    public void Dispose()
+    {
+    }
+}

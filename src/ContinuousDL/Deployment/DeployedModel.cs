@@ -1,0 +1,232 @@
+using System.Buffers;
+using ContinuousDL.Compression;
+using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>
+/// The trainer's copy of what the replicas hold: it changes only by what is sent, and knows the digest of its whole state.
+/// </summary>
+/// <remarks>
+/// Its parameters are the trained model's own, unless a strategy asks for separate ones; its buffers are always kept apart,
+/// since training moves them at every step. A strategy changes it at most once a step, through <see cref="Add(CompressedGradient)"/> or
+/// <see cref="TakeAll"/>.
+/// </remarks>
+public sealed class DeployedModel : IDisposable
+{
+    private readonly ModelTensors trained;
+    private readonly TensorSlot[] slots;
+    private readonly List<Tensor> own = [];
+    private readonly UpdateBuilder changes = new();
+    private readonly BufferDeployer buffers;
+    private readonly int[] entries;
+    private bool changed;
+
+    internal DeployedModel(ModelTensors trained, TrainableVector vector, BufferDeploymentOptions bufferOptions)
+    {
+        this.trained = trained;
+        Vector = vector;
+        slots = [.. trained.Slots];
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (slots[i].Entry.Kind == CoordinateKind.Buffer) Separate(i);
+        }
+
+        entries = [.. vector.Slots.Select(s => Array.IndexOf(trained.Slots, s))];
+        buffers = new BufferDeployer(bufferOptions, trained.Slots, slots);
+        Digest = trained.ComputeDigest();
+    }
+
+    /// <summary>The model's tensors and their coordinates.</summary>
+    public ModelLayout Layout => trained.Layout;
+
+    /// <summary>The number of updates so far.</summary>
+    public long Sequence { get; private set; }
+
+    /// <summary>The digest of the state, changes of the step that is under way included.</summary>
+    public ulong Digest { get; private set; }
+
+    /// <summary>Whether the parameters are kept apart from the trained model's.</summary>
+    public bool HasOwnParameters { get; private set; }
+
+    /// <summary>The trainable vector, whose coordinates <see cref="Add(CompressedGradient)"/> uses.</summary>
+    internal TrainableVector Vector { get; }
+
+    /// <summary>The deployed tensors, in the order of the layout.</summary>
+    internal IReadOnlyList<TensorSlot> Slots => slots;
+
+    /// <summary>
+    /// Keeps the deployed parameters apart from the trained ones from now on, which takes as much memory as the parameters. For
+    /// a strategy to call when it is attached.
+    /// </summary>
+    public void SeparateParameters()
+    {
+        if (HasOwnParameters) return;
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (slots[i].Entry.Kind == CoordinateKind.Parameter) Separate(i);
+        }
+
+        HasOwnParameters = true;
+    }
+
+    /// <summary>The deployed values of a trainable parameter.</summary>
+    /// <param name="tensor">Its index in the trainable vector.</param>
+    /// <returns>The tensor. It stays the deployed model's (or the trained module's); not to be written to.</returns>
+    public Tensor Parameter(int tensor) => slots[entries[tensor]].Tensor;
+
+    /// <summary>
+    /// Adds to the deployed parameters. Each sum is rounded to the parameter's dtype; what was really added replaces the value
+    /// in <paramref name="delta"/>, so that "accumulated minus sent" counts the rounding too.
+    /// </summary>
+    /// <param name="delta">What to add, over the trainable vector.</param>
+    /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    public void Add(CompressedGradient delta)
+    {
+        ArgumentNullException.ThrowIfNull(delta);
+        BeginChange();
+        delta.Dequantize();
+        for (var t = 0; t < entries.Length; t++)
+        {
+            if (delta.Form == CompressedForm.Sparse)
+            {
+                var part = Vector.SparseRange(delta, t);
+                Add(slots[entries[t]], delta.Indices[part], Vector.Layout.Offsets[t], delta.Values[part]);
+            }
+            else
+            {
+                Add(slots[entries[t]], [], 0, delta.Values[Vector.Layout[t]]);
+            }
+        }
+    }
+
+    /// <summary>Makes every deployed value the trained model's current one: nothing is compressed. Buffers are included, whatever the options say.</summary>
+    /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    public void TakeAll()
+    {
+        BeginChange();
+        changes.BeginWhole(Layout);
+        var digest = 0ul;
+        for (var i = 0; i < slots.Length; i++)
+        {
+            var entry = slots[i].Entry;
+            var values = changes.NextValues(entry.Length * entry.ElementSize);
+            trained.Slots[i].ReadAll(values);
+            digest += StateDigest.Sum(entry, values);
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(values);
+        }
+
+        Digest = digest;
+    }
+
+    /// <summary>Ends a step: deploys buffers as the options say, and makes an update of all that changed. The caller owns it.</summary>
+    internal ModelUpdate Commit()
+    {
+        Sequence++;
+        if (!changes.IsWhole) Digest += buffers.Deploy(Sequence, changes);
+        changed = false;
+        return changes.Build(Sequence, Layout.Fingerprint, Digest);
+    }
+
+    /// <summary>Copies the state.</summary>
+    internal ModelSnapshot CreateSnapshot() => new(Layout, slots, Sequence);
+
+    /// <summary>
+    /// Makes the module hold the deployed values until the result is disposed, which puts the trained ones back. Costs nothing
+    /// where they are the same, otherwise two copies of what differs.
+    /// </summary>
+    internal Swap Enter()
+    {
+        var swapped = new List<(Tensor Live, Tensor Trained)>();
+        using var guard = no_grad();
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (ReferenceEquals(slots[i], trained.Slots[i]) || (slots[i].Entry.Kind == CoordinateKind.Buffer && buffers.InStep)) continue;
+            using var live = trained.Slots[i].Tensor.detach();
+            swapped.Add((trained.Slots[i].Tensor, trained.Slots[i].Clone()));
+            _ = live.copy_(slots[i].Tensor);
+        }
+
+        return new Swap(swapped);
+    }
+
+    /// <inheritdoc />
+    public void Dispose()
+    {
+        foreach (var tensor in own) tensor.Dispose();
+        own.Clear();
+    }
+
+    private void Separate(int i)
+    {
+        var copy = slots[i].Clone();
+        own.Add(copy);
+        slots[i] = TensorSlot.Of(slots[i].Entry, copy);
+    }
+
+    private void BeginChange()
+    {
+        if (changed) throw new InvalidOperationException("A strategy changes the deployed model at most once in a step.");
+        changed = true;
+    }
+
+    /// <summary>Adds to some elements of a tensor (<paramref name="indices"/> less <paramref name="offset"/>), or to all of them when no indices are given.</summary>
+    private unsafe void Add(TensorSlot slot, ReadOnlySpan<int> indices, int offset, Span<float> values)
+    {
+        if (values.IsEmpty) return;
+        var entry = slot.Entry;
+        changes.Reserve(values.Length, entry.ElementSize);
+        if (slot is CpuTensorSlot { ContiguousFloats: var weights } && weights != null)
+        {
+            for (var j = 0; j < values.Length; j++)
+            {
+                var i = indices.IsEmpty ? j : indices[j] - offset;
+                var old = weights[i];
+                var sum = old + values[j];
+                values[j] = sum - old;
+                var (oldBits, newBits) = (BitConverter.SingleToUInt32Bits(old), BitConverter.SingleToUInt32Bits(sum));
+                if (oldBits == newBits) continue;
+                weights[i] = sum;
+                Digest += StateDigest.Change(entry.Offset + i, oldBits, newBits);
+                changes.Record(entry.Offset + i, newBits, sizeof(float));
+            }
+
+            return;
+        }
+
+        var coordinates = ArrayPool<int>.Shared.Rent(values.Length);
+        var bits = ArrayPool<ulong>.Shared.Rent(values.Length);
+        for (var j = 0; j < values.Length; j++) coordinates[j] = entry.Offset + (indices.IsEmpty ? j : indices[j] - offset);
+        var (used, usedBits) = (coordinates.AsMemory(0, values.Length), bits.AsMemory(0, values.Length));
+        slot.Read(used.Span, usedBits.Span);
+        for (var j = 0; j < values.Length; j++)
+        {
+            var old = bits[j];
+            bits[j] = Scalars.Add(entry.DType, old, values[j], out values[j]);
+            if (bits[j] == old) continue;
+            Digest += StateDigest.Change(coordinates[j], old, bits[j]);
+            changes.Record(coordinates[j], bits[j], entry.ElementSize);
+        }
+
+        slot.Write(used.Span, usedBits.Span);
+        ArrayPool<int>.Shared.Return(coordinates);
+        ArrayPool<ulong>.Shared.Return(bits);
+    }
+
+    /// <summary>Holds the trained values while the module has the deployed ones.</summary>
+    internal readonly struct Swap(List<(Tensor Live, Tensor Trained)> swapped) : IDisposable
+    {
+        public void Dispose()
+        {
+            using var guard = no_grad();
+            foreach (var (live, trainedValues) in swapped)
+            {
+                using var target = live.detach();
+                _ = target.copy_(trainedValues);
+                trainedValues.Dispose();
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+namespace ContinuousDL.Deployment;
+
+/// <summary>An update or snapshot cannot be applied. The model that it was meant for has not changed.</summary>
+public abstract class DeploymentException(string message) : InvalidOperationException(message);
+
+/// <summary>An update or snapshot is for a model of another architecture.</summary>
+public sealed class ModelMismatchException(string message) : DeploymentException(message);
+
+/// <summary>An update starts from a later state than the replica's: updates between them are missing.</summary>
+public sealed class UpdateGapException : DeploymentException
+{
+    internal UpdateGapException(long replicaSequence, ModelUpdate update)
+        : base($"The update goes from sequence {update.BaseSequence} to {update.Sequence}, the replica is at {replicaSequence}: the updates in between are missing.")
+    {
+        ReplicaSequence = replicaSequence;
+        UpdateBaseSequence = update.BaseSequence;
+    }
+
+    /// <summary>The sequence of the replica's state.</summary>
+    public long ReplicaSequence { get; }
+
+    /// <summary>The sequence that the update starts from.</summary>
+    public long UpdateBaseSequence { get; }
+}
+
+/// <summary>
+/// The digest of the state that an update would lead to is not the one that it carries: the replica has drifted, or the update
+/// is damaged. A snapshot of the trainer's state brings the replica back.
+/// </summary>
+public sealed class ReplicaDivergedException(string message) : DeploymentException(message);

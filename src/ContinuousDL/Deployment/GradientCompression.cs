@@ -1,0 +1,129 @@
+using System.Buffers;
+using ContinuousDL.Compression;
+using ContinuousDL.Optimization;
+using ContinuousDL.Residuals;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>
+/// Compresses the gradient, as published (Prapas et al. 2021), and gives the optimizer only the selected coordinates, which
+/// are the only ones that it moves. The trained model is the deployed model.
+/// </summary>
+/// <remarks>
+/// The published code lets the optimizer step on all coordinates with the compressed gradient; its momentum then moves every
+/// coordinate that was ever selected, many more than are sent. Here momentum stands still where nothing was selected.
+/// </remarks>
+public sealed class GradientCompression : IDeploymentStrategy
+{
+    private readonly IGradientCompressor compressor;
+    private readonly IResidualMemory memory;
+    private readonly CompressedGradient sent = new();
+    private readonly CompressedGradient delta = new();
+    private bool[] flags = [];
+    private TrainableVector? vector;
+    private IUpdateRule? optimizer;
+    private DeployedModel? model;
+
+    /// <summary>Makes the strategy.</summary>
+    /// <param name="compressor">Picks the coordinates of the gradient that the optimizer sees.</param>
+    /// <param name="memory">Keeps the rest of the gradient. Default: error feedback. Disposed with the strategy.</param>
+    public GradientCompression(IGradientCompressor compressor, IResidualMemory? memory = null)
+    {
+        ArgumentNullException.ThrowIfNull(compressor);
+        this.compressor = compressor;
+        this.memory = memory ?? new ErrorFeedbackMemory();
+    }
+
+    /// <inheritdoc />
+    public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
+    {
+        AttachCheck.ThrowIfAttached(vector, this);
+        memory.Attach(trainable.Layout);
+        flags = new bool[trainable.Layout.TensorCount];
+        (vector, optimizer, model) = (trainable, rule, deployed);
+    }
+
+    /// <inheritdoc />
+    public void Step()
+    {
+        memory.BeginStep(memory.NeedsGradientNorm ? vector!.GradientNorm : 0);
+        for (var t = 0; t < vector!.Layout.TensorCount; t++)
+        {
+            if (vector.HasGradient[t]) memory.Accumulate(vector.Gradient(t), vector.Layout.Offsets[t]);
+        }
+
+        compressor.Compress(memory.Accumulated, vector.Layout, sent);
+        sent.Dequantize();
+
+        // A tensor without a gradient in this step may still be owed coordinates that are selected now.
+        for (var t = 0; t < flags.Length; t++) flags[t] = vector.HasGradient[t] || (sent.Form == CompressedForm.Sparse && Count(t) > 0);
+        if (optimizer!.ReadsParameterGradients) vector.ReplaceGradients(sent, flags);
+        optimizer.BeginStep(vector.ForRule(flags));
+        if (sent.Form == CompressedForm.Sparse) UpdateSelected();
+        else UpdateAll();
+
+        model!.Add(delta);
+        memory.Release(sent);
+    }
+
+    /// <inheritdoc />
+    public void SaveState(BinaryWriter writer)
+    {
+        memory.SaveState(writer);
+        compressor.SaveState(writer);
+    }
+
+    /// <inheritdoc />
+    public void LoadState(BinaryReader reader)
+    {
+        memory.LoadState(reader);
+        compressor.LoadState(reader);
+    }
+
+    /// <inheritdoc />
+    public void Dispose() => memory.Dispose();
+
+    private int Count(int tensor)
+    {
+        var part = vector!.SparseRange(sent, tensor);
+        return part.End.Value - part.Start.Value;
+    }
+
+    /// <summary>The cost follows the number of selected coordinates.</summary>
+    private void UpdateSelected()
+    {
+        delta.SetSparse(sent.Length, sent.Count);
+        sent.Indices.CopyTo(delta.Indices);
+        var elements = ArrayPool<int>.Shared.Rent(sent.Count);
+        var values = ArrayPool<float>.Shared.Rent(sent.Count);
+        for (var t = 0; t < flags.Length; t++)
+        {
+            var part = vector!.SparseRange(sent, t);
+            var indices = sent.Indices[part];
+            if (indices.IsEmpty) continue;
+            var weights = vector.Weights(t);
+            for (var j = 0; j < indices.Length; j++)
+            {
+                elements[j] = indices[j] - vector.Layout.Offsets[t];
+                values[j] = weights[elements[j]];
+            }
+
+            optimizer!.ComputeUpdateAt(
+                vector.RuleIndex(t), elements.AsSpan(0, indices.Length), sent.Values[part], values.AsSpan(0, indices.Length), delta.Values[part]);
+        }
+
+        ArrayPool<int>.Shared.Return(elements);
+        ArrayPool<float>.Shared.Return(values);
+    }
+
+    private void UpdateAll()
+    {
+        delta.SetDense(sent.Length);
+        for (var t = 0; t < flags.Length; t++)
+        {
+            var update = delta.Values[vector!.Layout[t]];
+            if (flags[t]) optimizer!.ComputeUpdate(vector.RuleIndex(t), 0, sent.Values[vector.Layout[t]], vector.Weights(t), update);
+            else update.Clear();
+        }
+    }
+}

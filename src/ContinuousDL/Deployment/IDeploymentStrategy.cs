@@ -1,0 +1,33 @@
+using ContinuousDL.Optimization;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>
+/// Where compression takes place: turns the gradient of a step into a step of the trained model and the few coordinates of
+/// the deployed model that change.
+/// </summary>
+/// <remarks>
+/// <see cref="UpdateCompression"/>, <see cref="GradientCompression"/>, <see cref="ReplicaDifference"/>, and
+/// <see cref="DenseDeployment"/>, which compresses nothing. Serves one trainer. Not thread-safe.
+/// </remarks>
+public interface IDeploymentStrategy : IDisposable
+{
+    /// <summary>Prepares for a model. Called once, before anything else.</summary>
+    /// <param name="trainable">The trainable parameters as one vector. It stays the trainer's.</param>
+    /// <param name="rule">The optimizer. It stays the trainer's.</param>
+    /// <param name="deployed">The deployed model. It stays the trainer's.</param>
+    /// <exception cref="InvalidOperationException">The strategy is in use already.</exception>
+    void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed);
+
+    /// <summary>Takes one step, with the gradients that the trainable vector has. They are finite.</summary>
+    void Step();
+
+    /// <summary>Writes the state of everything that the strategy consists of (residuals, random state, its own copies), but for the rule's.</summary>
+    /// <param name="writer">Where to write it. Stays open.</param>
+    void SaveState(BinaryWriter writer);
+
+    /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Called after <see cref="Attach"/>.</summary>
+    /// <param name="reader">Where to read it from. Stays open.</param>
+    /// <exception cref="InvalidDataException">It is not the state of a strategy like this one.</exception>
+    void LoadState(BinaryReader reader);
+}

@@ -1,0 +1,61 @@
+using ContinuousDL.Parameters;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>A copy of a model's whole state at one sequence: where a replica starts.</summary>
+/// <remarks>Immutable; kept in managed memory, independent of the model it was taken of.</remarks>
+public sealed class ModelSnapshot
+{
+    private readonly byte[][] values;
+
+    internal ModelSnapshot(ModelLayout layout, IReadOnlyList<TensorSlot> slots, long sequence)
+    {
+        Layout = layout;
+        Sequence = sequence;
+        values = new byte[slots.Count][];
+        for (var i = 0; i < slots.Count; i++)
+        {
+            var entry = slots[i].Entry;
+            values[i] = GC.AllocateUninitializedArray<byte>(checked(entry.Length * entry.ElementSize));
+            slots[i].ReadAll(values[i]);
+            StateDigest += Parameters.StateDigest.Sum(entry, values[i]);
+        }
+    }
+
+    /// <summary>The model's tensors and their coordinates.</summary>
+    public ModelLayout Layout { get; }
+
+    /// <summary>The sequence of the state.</summary>
+    public long Sequence { get; }
+
+    /// <summary>The digest of the state.</summary>
+    public ulong StateDigest { get; }
+
+    /// <summary>Takes a snapshot of a module as it is, at sequence 0.</summary>
+    /// <param name="module">The module. It stays the caller's.</param>
+    public static ModelSnapshot Of(nn.Module module)
+    {
+        var model = ModelTensors.Of(module);
+        return new ModelSnapshot(model.Layout, model.Slots, 0);
+    }
+
+    /// <summary>The values of one tensor, in row-major order, as raw bytes of its dtype.</summary>
+    /// <param name="entry">The index of the tensor in the layout.</param>
+    public ReadOnlySpan<byte> Values(int entry) => values[entry];
+
+    /// <summary>Makes a module's state the snapshot's.</summary>
+    /// <param name="module">A module of the same architecture. It stays the caller's.</param>
+    /// <exception cref="ModelMismatchException">Its architecture is another; the message names the first difference.</exception>
+    public void CopyTo(nn.Module module) => CopyTo(ModelTensors.Of(module));
+
+    internal void CopyTo(ModelTensors model)
+    {
+        if (Layout.FirstDifference(model.Layout) is { } difference)
+        {
+            throw new ModelMismatchException($"The snapshot is of a model of another architecture. {difference}");
+        }
+
+        for (var i = 0; i < values.Length; i++) model.Slots[i].WriteAll(values[i]);
+    }
+}

@@ -1,0 +1,125 @@
+using System.Buffers;
+using ContinuousDL.Parameters;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>
+/// What turns the deployed model's state at one sequence into the state at another: the coordinates that changed, their exact
+/// new values, and a digest of the whole state after it.
+/// </summary>
+/// <remarks>
+/// Values are absolute: applying an update twice is harmless. Immutable. Disposing an update gives its memory back for the
+/// next ones, which keeps a training loop free of large allocations; one that is kept or shared need not be disposed.
+/// </remarks>
+public sealed class ModelUpdate : IDisposable
+{
+    private readonly int valueBytes;
+    private int[]? coordinates;
+    private byte[]? values;
+
+    internal ModelUpdate(long baseSequence, long sequence, UInt128 fingerprint, ulong digest, int count, bool whole, int[] coordinates, byte[] values, int valueBytes)
+    {
+        BaseSequence = baseSequence;
+        Sequence = sequence;
+        ModelFingerprint = fingerprint;
+        StateDigest = digest;
+        Count = count;
+        IsWhole = whole;
+        this.coordinates = coordinates;
+        this.values = values;
+        this.valueBytes = valueBytes;
+    }
+
+    /// <summary>The sequence of the state that the update starts from. A state in between [<see cref="BaseSequence"/>, <see cref="Sequence"/>) will do as well.</summary>
+    public long BaseSequence { get; }
+
+    /// <summary>The sequence of the state after it: the number of updates since the trainer started.</summary>
+    public long Sequence { get; }
+
+    /// <summary>The <see cref="ModelLayout.Fingerprint"/> of the model that it is for.</summary>
+    public UInt128 ModelFingerprint { get; }
+
+    /// <summary>The digest of the whole state after the update, buffers included.</summary>
+    public ulong StateDigest { get; }
+
+    /// <summary>How many coordinates the update carries.</summary>
+    public int Count { get; }
+
+    /// <summary>Whether it carries every coordinate, and so lists none.</summary>
+    public bool IsWhole { get; }
+
+    /// <summary>The coordinates, in the numbering of the <see cref="ModelLayout"/>, ascending and distinct. Empty when <see cref="IsWhole"/>.</summary>
+    /// <exception cref="ObjectDisposedException">The update is disposed.</exception>
+    public ReadOnlySpan<int> Coordinates
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(coordinates is null, this);
+            return coordinates.AsSpan(0, IsWhole ? 0 : Count);
+        }
+    }
+
+    /// <summary>The new values in the order of the coordinates, each as the raw bytes of its tensor's dtype, packed.</summary>
+    /// <exception cref="ObjectDisposedException">The update is disposed.</exception>
+    public ReadOnlySpan<byte> Values
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(values is null, this);
+            return values.AsSpan(0, valueBytes);
+        }
+    }
+
+    /// <summary>The size before any coding: 4 bytes for each coordinate listed, and the values.</summary>
+    public long SizeInBytes => valueBytes + (IsWhole ? 0 : 4L * Count);
+
+    /// <summary>Gives the update's memory back. Its coordinates and values can't be read any more.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref coordinates, null) is { Length: > 0 } c) ArrayPool<int>.Shared.Return(c);
+        if (Interlocked.Exchange(ref values, null) is { Length: > 0 } v) ArrayPool<byte>.Shared.Return(v);
+    }
+
+    /// <summary>The update tensor by tensor: the part of its coordinates and values that belongs to each.</summary>
+    internal Sections GetSections(ModelLayout layout) => new(this, layout);
+
+    /// <summary>Goes through an update tensor by tensor.</summary>
+    internal ref struct Sections(ModelUpdate update, ModelLayout layout)
+    {
+        private ReadOnlySpan<int> coordinates = update.Coordinates;
+        private ReadOnlySpan<byte> values = update.Values;
+        private int next;
+
+        /// <summary>The index of the tensor.</summary>
+        public int Entry { get; private set; }
+
+        /// <summary>Its coordinates; empty when all of them change.</summary>
+        public ReadOnlySpan<int> Coordinates { get; private set; }
+
+        /// <summary>Its new values, packed.</summary>
+        public ReadOnlySpan<byte> Values { get; private set; }
+
+        public bool MoveNext()
+        {
+            if (update.IsWhole ? next == layout.Entries.Count : coordinates.IsEmpty) return false;
+            int count;
+            if (update.IsWhole)
+            {
+                Entry = next++;
+                count = layout.Entries[Entry].Length;
+            }
+            else
+            {
+                Entry = layout.EntryOf(coordinates[0]);
+                count = CoordinateRange.CountBelow(coordinates, layout.Entries[Entry].End);
+                Coordinates = coordinates[..count];
+                coordinates = coordinates[count..];
+            }
+
+            var bytes = count * layout.Entries[Entry].ElementSize;
+            Values = values[..bytes];
+            values = values[bytes..];
+            return true;
+        }
+    }
+}

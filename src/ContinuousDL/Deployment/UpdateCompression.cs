@@ -1,0 +1,135 @@
+using System.Buffers;
+using System.Numerics.Tensors;
+using ContinuousDL.Compression;
+using ContinuousDL.Memory;
+using ContinuousDL.Optimization;
+using ContinuousDL.Residuals;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>
+/// Compresses the optimizer's update: what the optimizer wants to add is added to what is still owed, the compressor picks
+/// what is applied now, the rest stays owed. The gradient is taken at the deployed weights, or part of the way ahead, where
+/// they will be when what is owed has been applied.
+/// </summary>
+/// <remarks>
+/// <para>
+/// With deployed weights w, owed updates e and look-ahead α: the model trains at y = w + α·e; e += u(∇f(y)); S = select(e);
+/// w[S] += e[S]; e[S] = 0. With α = 0 this is EF-SGD (Karimireddy, Rebjock, Stich and Jaggi 2019, Algorithm 2) for any
+/// optimizer, and the trained model is the deployed one. With α = 1 the model trains for itself and the deployed one follows,
+/// as in <see cref="ReplicaDifference"/>. In between it is better than either: what is owed is soon applied at a high density
+/// and should be counted on; most of it never is at a low one.
+/// </para>
+/// <para>
+/// In all of them the moments see the full gradient, the learning rate is inside the residual, and momentum moves no
+/// coordinate that was not selected. Memory: 4 bytes for each trainable parameter, and with α above 0 a second copy of the
+/// parameters.
+/// </para>
+/// </remarks>
+public sealed class UpdateCompression : IDeploymentStrategy
+{
+    private readonly IGradientCompressor compressor;
+    private readonly IResidualMemory memory;
+    private readonly float lookahead;
+    private readonly CompressedGradient sent = new();
+    private TrainableVector? vector;
+    private IUpdateRule? optimizer;
+    private DeployedModel? model;
+
+    /// <summary>Makes the strategy.</summary>
+    /// <param name="compressor">Picks what is applied.</param>
+    /// <param name="memory">Keeps the rest. Default: error feedback. Disposed with the strategy.</param>
+    /// <param name="lookahead">α: how far towards what is owed the gradient is taken, in [0, 1]. Default: 0, at the deployed weights. <see cref="LookaheadFor"/> gives a good one for a density.</param>
+    /// <exception cref="ArgumentException">The memory clips gradients, which are not what is accumulated here.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="lookahead"/> is not in [0, 1].</exception>
+    public UpdateCompression(IGradientCompressor compressor, IResidualMemory? memory = null, double lookahead = 0)
+    {
+        if (!(lookahead is >= 0 and <= 1)) throw new ArgumentOutOfRangeException(nameof(lookahead), lookahead, "lookahead must be from 0 to 1.");
+        ArgumentNullException.ThrowIfNull(compressor);
+        if (memory is { NeedsGradientNorm: true })
+        {
+            throw new ArgumentException("A memory that clips by the gradient's norm goes with gradient compression: here the optimizer's update is accumulated.", nameof(memory));
+        }
+
+        this.compressor = compressor;
+        this.memory = memory ?? new ErrorFeedbackMemory();
+        this.lookahead = (float)lookahead;
+    }
+
+    /// <summary>
+    /// A look-ahead that suits a density d: min(1, ½·(d / 0.001)^0.7), which is 1 from 0.3 % on, 0.5 at 1e-3, 0.1 at 1e-4. Found
+    /// on LeNet-5 with Adam; docs/choosing.md has the measurements.
+    /// </summary>
+    /// <param name="density">The share of the trainable coordinates that a step applies, in (0, 1].</param>
+    public static double LookaheadFor(double density) => Math.Min(1, 0.5 * Math.Pow(density / 1e-3, 0.7));
+
+    /// <inheritdoc />
+    public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
+    {
+        AttachCheck.ThrowIfAttached(vector, this);
+        memory.Attach(trainable.Layout);
+        if (lookahead > 0) deployed.SeparateParameters();
+        (vector, optimizer, model) = (trainable, rule, deployed);
+    }
+
+    /// <inheritdoc />
+    public void Step()
+    {
+        optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
+        memory.BeginStep(0);
+        var block = ArrayPool<float>.Shared.Rent(FusedOptimizer.BlockSize);
+        for (var t = 0; t < vector.Layout.TensorCount; t++)
+        {
+            if (vector.HasGradient[t]) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize));
+        }
+
+        ArrayPool<float>.Shared.Return(block);
+        compressor.Compress(memory.Accumulated, vector.Layout, sent);
+        model!.Add(sent);
+        memory.Release(sent);
+        if (lookahead > 0) LookAhead();
+    }
+
+    /// <inheritdoc />
+    public void SaveState(BinaryWriter writer)
+    {
+        memory.SaveState(writer);
+        compressor.SaveState(writer);
+    }
+
+    /// <inheritdoc />
+    public void LoadState(BinaryReader reader)
+    {
+        memory.LoadState(reader);
+        compressor.LoadState(reader);
+    }
+
+    /// <inheritdoc />
+    public void Dispose() => memory.Dispose();
+
+    /// <summary>Adds one tensor's update to what is owed, block by block, each while it is in the cache.</summary>
+    private void Accumulate(int tensor, Span<float> block)
+    {
+        var gradient = vector!.Gradient(tensor);
+        var weights = vector.Weights(tensor);
+        for (var start = 0; start < gradient.Length; start += block.Length)
+        {
+            var update = block[..Math.Min(block.Length, gradient.Length - start)];
+            optimizer!.ComputeUpdate(
+                vector.RuleIndex(tensor), start, gradient.Slice(start, update.Length), weights.Slice(start, update.Length), update);
+            memory.Accumulate(update, vector.Layout.Offsets[tensor] + start);
+        }
+    }
+
+    /// <summary>Puts the trained weights where the next gradient is to be taken.</summary>
+    private void LookAhead()
+    {
+        for (var t = 0; t < vector!.Layout.TensorCount; t++)
+        {
+            using var trained = FloatView.Of(vector.Parameters[t]);
+            using var deployed = FloatView.Of(model!.Parameter(t));
+            TensorPrimitives.MultiplyAdd(memory.Accumulated[vector.Layout[t]], lookahead, deployed.Span, trained.Span);
+            trained.WriteBack();
+        }
+    }
+}

@@ -1,0 +1,11 @@
+namespace ContinuousDL.Diagnostics;
+
+/// <summary>Why an iteration changed nothing; the values of the tag <c>reason</c>.</summary>
+internal enum SkipReason
+{
+    /// <summary>The loss was NaN or infinite.</summary>
+    NonFiniteLoss,
+
+    /// <summary>A gradient held NaN or an infinity.</summary>
+    NonFiniteGradient,
+}

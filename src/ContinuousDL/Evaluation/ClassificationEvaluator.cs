@@ -1,0 +1,352 @@
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Evaluation;
+
+/// <summary>
+/// Prequential evaluation of a classifier: accuracy, top-k accuracy, mean loss and the confusion matrix.
+/// </summary>
+/// <remarks>
+/// <para>
+/// Predictions are logits (or anything that is larger for a likelier class), <c>[N, C]</c>, of a floating-point dtype, and
+/// targets are class indices, <c>[N]</c>, of an integer dtype; <see cref="ClassificationEvaluatorOptions.BinaryLogits"/> has
+/// other shapes. The predicted class is that of the largest logit, the lowest class among equals. A row that holds a NaN
+/// predicts no class and counts as wrong.
+/// </para>
+/// <para>
+/// Logits of float32 or float64 and targets of int64, in contiguous CPU memory, are read where they are: no tensor is made,
+/// nothing is allocated. Logits on another device are reduced there, and only the results come to the CPU. Not thread-safe.
+/// </para>
+/// </remarks>
+/// <example>
+/// <code>
+/// var evaluator = new ClassificationEvaluator();
+/// evaluator.Observe(model.call(inputs), targets);
+/// Console.WriteLine($"{evaluator.Summary.Accuracy?.Window:P1} of the newest samples");
+/// </code>
+/// </example>
+public sealed class ClassificationEvaluator : IPrequentialEvaluator
+{
+    private const uint StateTag = 0x31434550; // "PEC1", read as little-endian bytes.
+
+    private readonly int windowSize;
+    private readonly double fadingFactor;
+    private readonly int topK;
+    private readonly long? ignoreIndex;
+    private readonly bool binaryLogits;
+    private readonly int confusionMatrixClasses;
+    private readonly int givenClassCount;
+
+    private Counts counts;
+
+    // Scratch space of a batch; no part of the state.
+    private long[] labels = [];
+    private int[] predicted = [];
+    private bool[] amongTopK = [];
+
+    /// <summary>Makes an evaluator that has seen nothing.</summary>
+    /// <param name="options">What to measure; null for the defaults. Copied.</param>
+    /// <exception cref="ArgumentOutOfRangeException">An option is not what it may be.</exception>
+    public ClassificationEvaluator(ClassificationEvaluatorOptions? options = null)
+    {
+        options ??= new ClassificationEvaluatorOptions();
+        options.Validate();
+        windowSize = options.WindowSize;
+        fadingFactor = options.FadingFactor;
+        topK = options.TopK;
+        ignoreIndex = options.IgnoreIndex;
+        binaryLogits = options.BinaryLogits;
+        confusionMatrixClasses = options.ConfusionMatrixClasses;
+        givenClassCount = options.ClassCount ?? (binaryLogits ? 2 : 0);
+        counts = NewCounts();
+    }
+
+    /// <summary>The number of classes, C; null as long as it was neither given nor seen.</summary>
+    public int? ClassCount => counts.ClassCount == 0 ? null : counts.ClassCount;
+
+    /// <summary>
+    /// How often each class was predicted for samples of each class. It goes on counting with the evaluator, until
+    /// <see cref="Reset"/> or <see cref="LoadState"/> puts another in its place. Null as long as the number of classes is not
+    /// known, or when it is above <see cref="ClassificationEvaluatorOptions.ConfusionMatrixClasses"/>.
+    /// </summary>
+    public ConfusionMatrix? ConfusionMatrix => counts.Confusion;
+
+    /// <inheritdoc />
+    public PrequentialSummary Summary => new()
+    {
+        Samples = counts.Accuracy.Count,
+        IgnoredSamples = counts.Ignored,
+        Loss = counts.Loss.Estimate,
+        Accuracy = counts.Accuracy.Estimate,
+        TopKAccuracy = counts.ClassCount > topK ? counts.TopKAccuracy.Estimate : null,
+        InvalidPredictions = counts.InvalidPredictions,
+        InvalidLosses = counts.InvalidLosses,
+    };
+
+    /// <inheritdoc />
+    /// <exception cref="ArgumentOutOfRangeException">A target is no class.</exception>
+    public void Validate(Tensor? predictions, Tensor targets) => Prepare(predictions, targets, out _);
+
+    /// <inheritdoc />
+    /// <exception cref="ArgumentOutOfRangeException">A target is no class. Nothing was counted.</exception>
+    public void Observe(Tensor? predictions, Tensor targets, double? meanLoss = null)
+    {
+        var n = Prepare(predictions, targets, out var classes);
+        EnsureCapacity(ref predicted, n);
+        EnsureCapacity(ref amongTopK, n);
+        Score(predictions!, n);
+
+        counts.ClassCount = classes;
+        if (KeepsConfusionMatrix(classes)) counts.Confusion ??= new ConfusionMatrix(classes);
+        var counted = 0;
+        for (var i = 0; i < n; i++)
+        {
+            if (labels[i] == ignoreIndex) continue;
+            counts.Accuracy.Add(predicted[i] == labels[i] ? 1 : 0);
+            counts.TopKAccuracy.Add(amongTopK[i] ? 1 : 0);
+            counts.Confusion?.Add((int)labels[i], predicted[i]);
+            if (predicted[i] == LogitScores.NoPrediction) counts.InvalidPredictions++;
+            counted++;
+        }
+
+        counts.Ignored += n - counted;
+        if (meanLoss is not { } loss) return;
+        if (!double.IsFinite(loss))
+        {
+            counts.InvalidLosses += counted;
+            return;
+        }
+
+        for (var i = 0; i < counted; i++) counts.Loss.Add(loss);
+    }
+
+    /// <inheritdoc />
+    public void Reset() => counts = NewCounts();
+
+    /// <inheritdoc />
+    public void SaveState(BinaryWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        writer.Write(StateTag);
+        writer.Write(topK);
+        writer.Write(ignoreIndex.HasValue);
+        writer.Write(ignoreIndex.GetValueOrDefault());
+        writer.Write(binaryLogits);
+        writer.Write(confusionMatrixClasses);
+        writer.Write(counts.ClassCount);
+        writer.Write(counts.Ignored);
+        writer.Write(counts.InvalidPredictions);
+        writer.Write(counts.InvalidLosses);
+        counts.Accuracy.Save(writer);
+        counts.TopKAccuracy.Save(writer);
+        counts.Loss.Save(writer);
+        counts.Confusion?.Save(writer);
+    }
+
+    /// <inheritdoc />
+    public void LoadState(BinaryReader reader)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        try
+        {
+            counts = ReadCounts(reader);
+        }
+        catch (EndOfStreamException e)
+        {
+            throw new InvalidDataException("The state of a classification evaluator is cut short.", e);
+        }
+    }
+
+    private Counts ReadCounts(BinaryReader reader)
+    {
+        if (reader.ReadUInt32() != StateTag) throw new InvalidDataException("This is not the state of a classification evaluator.");
+        var (savedTopK, ignores, ignored) = (reader.ReadInt32(), reader.ReadBoolean(), reader.ReadInt64());
+        var (savedBinaryLogits, savedConfusionMatrixClasses) = (reader.ReadBoolean(), reader.ReadInt32());
+        if (savedTopK != topK || (ignores ? ignored : null) != ignoreIndex
+            || savedBinaryLogits != binaryLogits || savedConfusionMatrixClasses != confusionMatrixClasses)
+        {
+            throw new InvalidDataException("The state is that of a classification evaluator with other options.");
+        }
+
+        var classes = reader.ReadInt32();
+        if (classes < 0 || (givenClassCount != 0 && classes != givenClassCount))
+        {
+            throw new InvalidDataException($"The state is that of an evaluator of {classes} classes, this one has {givenClassCount}.");
+        }
+
+        var loaded = new Counts
+        {
+            ClassCount = classes,
+            Ignored = reader.ReadInt64(),
+            InvalidPredictions = reader.ReadInt64(),
+            InvalidLosses = reader.ReadInt64(),
+            Accuracy = PrequentialEstimator.Read(reader, windowSize, fadingFactor),
+            TopKAccuracy = PrequentialEstimator.Read(reader, windowSize, fadingFactor),
+            Loss = PrequentialEstimator.Read(reader, windowSize, fadingFactor),
+        };
+        var samples = loaded.Accuracy.Count;
+        if (loaded.Ignored < 0
+            || loaded.InvalidPredictions < 0 || loaded.InvalidPredictions > samples
+            || loaded.InvalidLosses < 0 || loaded.Loss.Count > samples || loaded.InvalidLosses > samples - loaded.Loss.Count
+            || loaded.TopKAccuracy.Count != samples
+            || !(loaded.Accuracy.Sum >= 0 && loaded.TopKAccuracy.Sum >= loaded.Accuracy.Sum && loaded.TopKAccuracy.Sum <= samples)
+            || (samples > 0 && classes == 0))
+        {
+            throw new InvalidDataException("The state of a classification evaluator is damaged: its counts contradict each other.");
+        }
+
+        // The option, not the state, bounds the size of the matrix.
+        if (KeepsConfusionMatrix(classes)) loaded.Confusion = ConfusionMatrix.Read(reader, classes, samples);
+        return loaded;
+    }
+
+    /// <summary>Checks a batch and reads its labels.</summary>
+    /// <returns>The number of samples.</returns>
+    private int Prepare(Tensor? predictions, Tensor targets, out int classes)
+    {
+        ArgumentNullException.ThrowIfNull(predictions);
+        ArgumentNullException.ThrowIfNull(targets);
+        if (predictions.IsInvalid) throw new ObjectDisposedException(nameof(predictions));
+        if (targets.IsInvalid) throw new ObjectDisposedException(nameof(targets));
+
+        if (!predictions.is_floating_point())
+        {
+            throw new ArgumentException($"The predictions are of dtype {predictions.dtype}; logits are of a floating-point dtype.",
+                nameof(predictions));
+        }
+
+        classes = CheckShapes(predictions, targets);
+        var n = checked((int)predictions.size(0));
+        EnsureCapacity(ref labels, n);
+        ReadLabels(targets, labels.AsSpan(0, n));
+        CheckLabels(labels.AsSpan(0, n), classes);
+        return n;
+    }
+
+    /// <returns>The number of classes.</returns>
+    private int CheckShapes(Tensor predictions, Tensor targets)
+    {
+        if (!(binaryLogits ? IsVectorOrColumn(predictions) : predictions.ndim == 2 && predictions.size(1) > 0))
+        {
+            var right = binaryLogits ? "[N] or [N, 1]" : "[N, C]";
+            throw new ArgumentException($"The predictions are of shape {Describe(predictions)}; logits are {right}.", nameof(predictions));
+        }
+
+        if (!(binaryLogits ? IsVectorOrColumn(targets) : targets.ndim == 1))
+        {
+            var right = binaryLogits ? "[N] or [N, 1]" : "[N]";
+            throw new ArgumentException($"The targets are of shape {Describe(targets)}; class indices are {right}.", nameof(targets));
+        }
+
+        var (n, targetCount) = (predictions.size(0), targets.size(0));
+        if (n != targetCount) throw new ArgumentException($"There are {n} predictions and {targetCount} targets.", nameof(targets));
+        if (n == 0) throw new ArgumentException("The batch is empty.", nameof(predictions));
+
+        var classes = binaryLogits ? 2 : checked((int)predictions.size(1));
+        if (counts.ClassCount != 0 && classes != counts.ClassCount)
+        {
+            throw new ArgumentException($"The predictions are for {classes} classes; there are {counts.ClassCount}.", nameof(predictions));
+        }
+
+        return classes;
+    }
+
+    private void ReadLabels(Tensor targets, Span<long> destination)
+    {
+        var dtype = targets.dtype;
+        if (dtype == ScalarType.Int64 && targets.device_type == DeviceType.CPU && targets.is_contiguous())
+        {
+            MemoryMarshal.Cast<byte, long>(targets.bytes).CopyTo(destination);
+            GC.KeepAlive(targets);
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        switch (dtype)
+        {
+            case ScalarType.Byte or ScalarType.Int8 or ScalarType.Int16 or ScalarType.Int32 or ScalarType.Int64:
+            case ScalarType.Bool when binaryLogits:
+                MemoryMarshal.Cast<byte, long>(targets.to(ScalarType.Int64).cpu().contiguous().bytes).CopyTo(destination);
+                break;
+            case ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 or ScalarType.Float64 when binaryLogits:
+                var values = MemoryMarshal.Cast<byte, double>(targets.detach().to(ScalarType.Float64).cpu().contiguous().bytes);
+                for (var i = 0; i < values.Length; i++)
+                {
+                    destination[i] = (long)values[i];
+                    if (destination[i] == values[i]) continue;
+                    throw new ArgumentOutOfRangeException(nameof(targets), values[i], $"Target {i} is no class: it is to be 0 or 1.");
+                }
+
+                break;
+            default:
+                throw new ArgumentException($"The targets are of dtype {dtype}; class indices are of an integer dtype.", nameof(targets));
+        }
+    }
+
+    private void CheckLabels(ReadOnlySpan<long> targets, int classes)
+    {
+        for (var i = 0; i < targets.Length; i++)
+        {
+            var label = targets[i];
+            if ((ulong)label < (ulong)classes || label == ignoreIndex) continue;
+            var orIgnored = ignoreIndex is { } ignored ? $", and {ignored} to ignore a sample" : "";
+            throw new ArgumentOutOfRangeException(nameof(targets), label,
+                $"Target {i} is no class: there are {classes} classes, 0 to {classes - 1}{orIgnored}.");
+        }
+    }
+
+    private void Score(Tensor predictions, int n)
+    {
+        var batch = labels.AsSpan(0, n);
+        if (!binaryLogits)
+        {
+            LogitScores.Compute(predictions, batch, topK, predicted.AsSpan(0, n), amongTopK.AsSpan(0, n));
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        var logit = predictions.detach().reshape(n, 1);
+        LogitScores.Compute(cat([logit.zeros_like(), logit], 1), batch, topK, predicted.AsSpan(0, n), amongTopK.AsSpan(0, n));
+    }
+
+    private Counts NewCounts() => new()
+    {
+        ClassCount = givenClassCount,
+        Accuracy = new PrequentialEstimator(windowSize, fadingFactor),
+        TopKAccuracy = new PrequentialEstimator(windowSize, fadingFactor),
+        Loss = new PrequentialEstimator(windowSize, fadingFactor),
+        Confusion = KeepsConfusionMatrix(givenClassCount) ? new ConfusionMatrix(givenClassCount) : null,
+    };
+
+    private bool KeepsConfusionMatrix(int classes) => classes > 0 && classes <= confusionMatrixClasses;
+
+    private static bool IsVectorOrColumn(Tensor tensor) => tensor.ndim == 1 || (tensor.ndim == 2 && tensor.size(1) == 1);
+
+    private static string Describe(Tensor tensor) => $"[{string.Join(", ", tensor.shape)}]";
+
+    private static void EnsureCapacity<T>(ref T[] buffer, int length)
+    {
+        if (buffer.Length < length) buffer = new T[length];
+    }
+
+    /// <summary>Everything that is counted, in one object, so that it is forgotten or taken up as a whole.</summary>
+    private sealed class Counts
+    {
+        public required PrequentialEstimator Accuracy { get; init; }
+
+        public required PrequentialEstimator TopKAccuracy { get; init; }
+
+        public required PrequentialEstimator Loss { get; init; }
+
+        public ConfusionMatrix? Confusion { get; set; }
+
+        public int ClassCount { get; set; }
+
+        public long Ignored { get; set; }
+
+        public long InvalidPredictions { get; set; }
+
+        public long InvalidLosses { get; set; }
+    }
+}

@@ -1,0 +1,229 @@
+using System.Buffers;
+using System.Numerics.Tensors;
+using ContinuousDL.Memory;
+using ContinuousDL.Parameters;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
+
+namespace ContinuousDL.Optimization;
+
+/// <summary>
+/// Base of the library's own optimizers: TorchSharp optimizers (param groups, learning-rate schedulers, <c>step()</c>) that
+/// work on blocks of a parameter, so that moments, update, residual and selection share one pass over memory.
+/// </summary>
+/// <remarks>Moments are float32, allocated when a parameter has its first gradient.</remarks>
+public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
+{
+    /// <summary>Elements per block: the few arrays of a step fit into the first-level cache together.</summary>
+    internal const int BlockSize = 2048;
+
+    private readonly List<ParameterState> states = [];
+    private bool disposed;
+
+    private protected FusedOptimizer()
+    {
+        _parameter_groups = new List<ParamGroup>();
+    }
+
+    /// <inheritdoc />
+    public IReadOnlyList<Parameter> Parameters { get; private set; } = [];
+
+    /// <inheritdoc />
+    public bool ReadsParameterGradients => false;
+
+    /// <summary>Adds a parameter group; options that it leaves out are those of the optimizer.</summary>
+    /// <param name="param_group">The group. Its parameters stay the module's own.</param>
+    /// <exception cref="ArgumentException">A parameter is in a group already, or has a dtype that cannot be trained.</exception>
+    public override void add_param_group(ParamGroup param_group)
+    {
+        ArgumentNullException.ThrowIfNull(param_group);
+        var parameters = param_group.Parameters.ToArray();
+        foreach (var parameter in parameters)
+        {
+            if (states.Any(s => ReferenceEquals(s.Parameter, parameter)))
+            {
+                throw new ArgumentException("A parameter can be in one parameter group only.", nameof(param_group));
+            }
+
+            if (!Scalars.IsTrainable(parameter.dtype))
+            {
+                throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained; use float32, float64, bfloat16 or float16.", nameof(param_group));
+            }
+        }
+
+        param_group.Parameters = parameters;
+        CompleteOptions(param_group);
+        param_group.InitialLearningRate = param_group.LearningRate;
+        _parameter_groups.Add(param_group);
+        states.AddRange(parameters.Select(p => new ParameterState(p, param_group)));
+        Parameters = [.. states.Select(s => s.Parameter)];
+    }
+
+    /// <inheritdoc />
+    public void BeginStep(ReadOnlySpan<bool> hasGradient)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (hasGradient.Length != states.Count)
+        {
+            throw new ArgumentException($"{hasGradient.Length} flags for {states.Count} parameters.", nameof(hasGradient));
+        }
+
+        for (var p = 0; p < states.Count; p++)
+        {
+            if (hasGradient[p]) Begin(states[p]);
+        }
+    }
+
+    /// <inheritdoc />
+    public void ComputeUpdate(int parameter, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update) =>
+        Compute(states[parameter], start, gradient, weights, update);
+
+    /// <inheritdoc />
+    public void ComputeUpdateAt(int parameter, ReadOnlySpan<int> elements, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update) =>
+        ComputeAt(states[parameter], elements, gradient, weights, update);
+
+    /// <inheritdoc />
+    public void ApplyUpdate() => step();
+
+    /// <summary>Applies the update of every parameter that has a gradient, in place, as any TorchSharp optimizer does.</summary>
+    /// <param name="closure">Computes the loss again, if given.</param>
+    /// <returns>The closure's loss, or null.</returns>
+    public override Tensor step(Func<Tensor>? closure = null)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        var loss = closure?.Invoke();
+        var update = ArrayPool<float>.Shared.Rent(BlockSize);
+        foreach (var state in states)
+        {
+            using var gradient = state.Parameter.grad;
+            if (gradient is null) continue;
+            Begin(state);
+            Apply(state, gradient, update.AsSpan(0, BlockSize));
+        }
+
+        ArrayPool<float>.Shared.Return(update);
+        return loss!;
+    }
+
+    /// <summary>Not supported: the moments are no tensors. Use <see cref="SaveState"/>.</summary>
+    /// <returns>Nothing.</returns>
+    /// <exception cref="NotSupportedException">Always.</exception>
+    public override StateDictionary state_dict() => throw new NotSupportedException("Use SaveState and LoadState: the moments are kept as memory, not as tensors.");
+
+    /// <inheritdoc />
+    public void SaveState(BinaryWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        ObjectDisposedException.ThrowIf(disposed, this);
+        writer.Write(GetType().Name);
+        writer.Write(states.Count);
+        foreach (var state in states)
+        {
+            writer.Write(state.Step);
+            writer.Write(state.Moments?.Length ?? 0);
+            if (state.Moments is not null) NativeBufferSerialization.Write(writer, state.Moments);
+        }
+    }
+
+    /// <inheritdoc />
+    public void LoadState(BinaryReader reader)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        ObjectDisposedException.ThrowIf(disposed, this);
+        var loaded = new List<(long Step, NativeBuffer<float>? Moments)>();
+        try
+        {
+            var kind = reader.ReadString();
+            if (kind != GetType().Name) throw new InvalidDataException($"The state is that of {kind}, not of {GetType().Name}.");
+            var count = reader.ReadInt32();
+            if (count != states.Count) throw new InvalidDataException($"The state has {count} parameters, the optimizer {states.Count}.");
+            foreach (var state in states)
+            {
+                var step = reader.ReadInt64();
+                var length = reader.ReadInt32();
+                if (step < 0 || (length != 0 && length != MomentsOf(state.Group) * state.Length))
+                {
+                    throw new InvalidDataException($"The state has {length} moments after {step} steps for a parameter of {state.Length} elements.");
+                }
+
+                loaded.Add((step, length == 0 ? null : NativeBufferSerialization.Read<float>(reader, length)));
+            }
+        }
+        catch (Exception e) when (e is EndOfStreamException or InvalidDataException or FormatException)
+        {
+            foreach (var (_, moments) in loaded) moments?.Dispose();
+            if (e is InvalidDataException) throw;
+            throw new InvalidDataException("The state of the optimizer is cut short.", e);
+        }
+
+        for (var p = 0; p < states.Count; p++)
+        {
+            states[p].Moments?.Dispose();
+            (states[p].Step, states[p].Moments) = loaded[p];
+        }
+    }
+
+    /// <summary>Fills in the options that a group leaves out, and validates them.</summary>
+    private protected abstract void CompleteOptions(ParamGroup group);
+
+    /// <summary>How many moments are kept for each element.</summary>
+    private protected abstract int MomentsOf(ParamGroup group);
+
+    private protected abstract void Compute(ParameterState state, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update);
+
+    private protected abstract void ComputeAt(
+        ParameterState state, ReadOnlySpan<int> elements, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update);
+
+    /// <inheritdoc />
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing && !disposed)
+        {
+            foreach (var state in states) state.Moments?.Dispose();
+            disposed = true;
+        }
+
+        base.Dispose(disposing);
+    }
+
+    private void Begin(ParameterState state)
+    {
+        state.Step++;
+        state.Moments ??= new NativeBuffer<float>(checked(MomentsOf(state.Group) * state.Length));
+    }
+
+    private void Apply(ParameterState state, Tensor gradient, Span<float> update)
+    {
+        using var gradientView = FloatView.Of(gradient);
+        using var weightView = FloatView.Of(state.Parameter);
+        var gradients = gradientView.Span;
+        var weights = weightView.Span;
+        for (var start = 0; start < state.Length; start += BlockSize)
+        {
+            var length = Math.Min(BlockSize, state.Length - start);
+            var block = weights.Slice(start, length);
+            Compute(state, start, gradients.Slice(start, length), block, update[..length]);
+            TensorPrimitives.Add(block, update[..length], block);
+        }
+
+        weightView.WriteBack();
+    }
+
+    /// <summary>A parameter, its group, and the moments kept for it: moment m of element i at <c>m · Length + i</c>.</summary>
+    private protected sealed class ParameterState(Parameter parameter, ParamGroup group)
+    {
+        public Parameter Parameter { get; } = parameter;
+
+        public ParamGroup Group { get; } = group;
+
+        public int Length { get; } = checked((int)parameter.numel());
+
+        /// <summary>How many steps the parameter has taken.</summary>
+        public long Step { get; set; }
+
+        public NativeBuffer<float>? Moments { get; set; }
+
+        public Span<float> Moment(int moment) => Moments!.Span.Slice(moment * Length, Length);
+    }
+}

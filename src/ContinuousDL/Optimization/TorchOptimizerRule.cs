@@ -1,0 +1,193 @@
+using ContinuousDL.Memory;
+using ContinuousDL.Parameters;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+using static TorchSharp.torch.optim;
+
+namespace ContinuousDL.Optimization;
+
+/// <summary>
+/// Makes an update rule of any TorchSharp optimizer: lets it step, takes the difference, and puts the weights back.
+/// </summary>
+/// <remarks>
+/// Costs three passes over the parameters beside the optimizer's own (copy, difference and restore, hand over) and 4 bytes per
+/// float32 parameter. For selected elements the optimizer sees a gradient that is zero elsewhere, and only the selected
+/// elements' updates are used; its moments still decay everywhere.
+/// </remarks>
+public sealed class TorchOptimizerRule : IUpdateRule
+{
+    private readonly Optimizer optimizer;
+    private readonly Difference[] differences;
+    private bool disposed;
+
+    /// <summary>Adapts an optimizer.</summary>
+    /// <param name="optimizer">The optimizer. It stays the caller's: disposing the rule does not dispose it.</param>
+    /// <exception cref="ArgumentException">The optimizer needs a closure (LBFGS), or has a parameter that cannot be trained.</exception>
+    public TorchOptimizerRule(Optimizer optimizer)
+    {
+        ArgumentNullException.ThrowIfNull(optimizer);
+        if (optimizer is LBFGS) throw new ArgumentException("LBFGS evaluates the loss several times in a step; use an optimizer that steps once.", nameof(optimizer));
+        this.optimizer = optimizer;
+        Parameters = [.. optimizer.parameters()];
+        foreach (var parameter in Parameters)
+        {
+            if (!Scalars.IsTrainable(parameter.dtype)) throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained.", nameof(optimizer));
+        }
+
+        differences = [.. Parameters.Select(p => new Difference(p))];
+    }
+
+    /// <inheritdoc />
+    public IReadOnlyList<Parameter> Parameters { get; }
+
+    /// <inheritdoc />
+    public bool ReadsParameterGradients => true;
+
+    /// <inheritdoc />
+    /// <remarks>The optimizer itself steps when the first update is asked for, or at <see cref="ApplyUpdate"/>.</remarks>
+    public void BeginStep(ReadOnlySpan<bool> hasGradient)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (hasGradient.Length != differences.Length)
+        {
+            throw new ArgumentException($"{hasGradient.Length} flags for {differences.Length} parameters.", nameof(hasGradient));
+        }
+
+        for (var p = 0; p < differences.Length; p++) differences[p].Pending = hasGradient[p];
+    }
+
+    /// <inheritdoc />
+    public void ApplyUpdate()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        using var loss = optimizer.step();
+    }
+
+    /// <inheritdoc />
+    public void ComputeUpdate(int parameter, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update)
+    {
+        EnsureStepped(parameter);
+        differences[parameter].Update.Slice(start, update.Length).CopyTo(update);
+    }
+
+    /// <inheritdoc />
+    public void ComputeUpdateAt(int parameter, ReadOnlySpan<int> elements, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update)
+    {
+        EnsureStepped(parameter);
+        var all = differences[parameter].Update;
+        for (var j = 0; j < elements.Length; j++) update[j] = all[elements[j]];
+    }
+
+    /// <inheritdoc />
+    /// <exception cref="NotSupportedException">The optimizer cannot save its state.</exception>
+    public void SaveState(BinaryWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        Stateful().save_state_dict(writer);
+    }
+
+    /// <inheritdoc />
+    /// <exception cref="NotSupportedException">The optimizer cannot load its state.</exception>
+    public void LoadState(BinaryReader reader)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        try
+        {
+            Stateful().load_state_dict(reader);
+        }
+        catch (Exception e) when (e is EndOfStreamException or ArgumentException)
+        {
+            throw new InvalidDataException($"The state is not one of this {optimizer.GetType().Name}: {e.Message}", e);
+        }
+    }
+
+    /// <inheritdoc />
+    public void Dispose()
+    {
+        if (disposed) return;
+        foreach (var difference in differences) difference.Dispose();
+        disposed = true;
+    }
+
+    private OptimizerHelper Stateful() =>
+        optimizer as OptimizerHelper ?? throw new NotSupportedException($"{optimizer.GetType().Name} does not offer its state.");
+
+    private void EnsureStepped(int parameter)
+    {
+        if (!differences[parameter].Pending) return;
+        foreach (var difference in differences) difference.TakeSnapshot();
+        using (optimizer.step())
+        {
+        }
+
+        foreach (var difference in differences) difference.Restore();
+    }
+
+    /// <summary>A parameter's values before the step, then what the step would have added to them.</summary>
+    private sealed class Difference(Parameter parameter) : IDisposable
+    {
+        private NativeBuffer<float>? buffer;
+        private Tensor? snapshot;
+
+        /// <summary>Whether the parameter has a gradient in this step and the optimizer has not stepped yet.</summary>
+        public bool Pending { get; set; }
+
+        public ReadOnlySpan<float> Update => buffer!.Span;
+
+        public void TakeSnapshot()
+        {
+            if (!Pending) return;
+            buffer ??= new NativeBuffer<float>(checked((int)parameter.numel()));
+            if (OwnMemory(out var weights))
+            {
+                weights.CopyTo(buffer.Span);
+                return;
+            }
+
+            using var guard = no_grad();
+            using var weight = parameter.detach();
+            snapshot ??= empty_like(weight).DetachFromDisposeScope();
+            _ = snapshot.copy_(weight);
+        }
+
+        public void Restore()
+        {
+            if (!Pending) return;
+            Pending = false;
+            if (OwnMemory(out var weights))
+            {
+                var before = buffer!.Span;
+                for (var i = 0; i < weights.Length; i++)
+                {
+                    var old = before[i];
+                    before[i] = weights[i] - old;
+                    weights[i] = old;
+                }
+
+                return;
+            }
+
+            using var guard = no_grad();
+            using var weight = parameter.detach();
+            using var change = weight.sub(snapshot!);
+            using var view = FloatView.Of(change);
+            view.Span.CopyTo(buffer!.Span);
+            _ = weight.copy_(snapshot!);
+        }
+
+        public void Dispose()
+        {
+            buffer?.Dispose();
+            snapshot?.Dispose();
+        }
+
+        /// <summary>The parameter's own memory, where it is contiguous float32 on the CPU.</summary>
+        private unsafe bool OwnMemory(out Span<float> weights)
+        {
+            var own = parameter.dtype == ScalarType.Float32 && parameter.device_type == DeviceType.CPU && parameter.is_contiguous();
+            weights = own ? new Span<float>(TensorMemory.AddressOf(parameter), checked((int)parameter.numel())) : default;
+            return own;
+        }
+    }
+}

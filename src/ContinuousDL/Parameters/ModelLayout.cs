@@ -1,0 +1,116 @@
+using System.IO.Hashing;
+using System.Text;
+using ContinuousDL.Memory;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Parameters;
+
+/// <summary>
+/// A model as one flat sequence of named coordinates: the elements of all its parameters, then those of all its persistent
+/// buffers, in the order in which the module lists them. Two models with the same layout can follow one another.
+/// </summary>
+/// <remarks>
+/// A parameter that several layers share is listed once, under its first name. Immutable; independent of the tensors it was
+/// read from.
+/// </remarks>
+public sealed class ModelLayout
+{
+    private readonly LayoutEntry[] entries;
+
+    private ModelLayout(LayoutEntry[] entries)
+    {
+        this.entries = entries;
+        Count = entries.Length == 0 ? 0 : entries[^1].End;
+        SizeInBytes = entries.Sum(e => (long)e.Length * e.ElementSize);
+        Fingerprint = XxHash128.HashToUInt128(Encoding.UTF8.GetBytes(string.Join('\n', entries.AsEnumerable())));
+    }
+
+    /// <summary>The tensors, in the order of their coordinates.</summary>
+    public IReadOnlyList<LayoutEntry> Entries => entries;
+
+    /// <summary>The number of coordinates in all, buffers included. At most <see cref="int.MaxValue"/>.</summary>
+    public int Count { get; }
+
+    /// <summary>The size of all values in bytes: what sending the whole model takes.</summary>
+    public long SizeInBytes { get; }
+
+    /// <summary>A 128-bit hash of the names, kinds, dtypes and shapes: what an update names to say which architecture it is for.</summary>
+    public UInt128 Fingerprint { get; }
+
+    /// <summary>Reads the layout of a module.</summary>
+    /// <param name="module">The module. Its tensors stay its own.</param>
+    /// <exception cref="NotSupportedException">It has more than <see cref="int.MaxValue"/> coordinates, or a dtype with elements of more than 8 bytes.</exception>
+    public static ModelLayout Of(nn.Module module) => Of(module, out _);
+
+    internal static ModelLayout Of(nn.Module module, out Tensor[] tensors)
+    {
+        ArgumentNullException.ThrowIfNull(module);
+        var entries = new List<LayoutEntry>();
+        var found = new List<Tensor>();
+        var seen = new HashSet<(nint Address, string Shape)>();
+        var offset = 0L;
+        foreach (var (name, kind, tensor) in Tensors(module))
+        {
+            if (IsAlias(tensor, seen)) continue;
+
+            var length = tensor.numel();
+            if (offset + length > int.MaxValue)
+            {
+                throw new NotSupportedException($"The model has more than {int.MaxValue:N0} coordinates at '{name}'; that is the most there can be.");
+            }
+
+            entries.Add(new LayoutEntry(name, kind, tensor.dtype, tensor.shape, (int)offset, (int)length));
+            found.Add(tensor);
+            offset += length;
+        }
+
+        tensors = [.. found];
+        return new ModelLayout([.. entries]);
+    }
+
+    /// <summary>Says where another layout first differs from this one.</summary>
+    /// <param name="other">The layout to compare with.</param>
+    /// <returns>A sentence, or null when they are the same.</returns>
+    public string? FirstDifference(ModelLayout other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        for (var i = 0; i < Math.Max(entries.Length, other.entries.Length); i++)
+        {
+            var (a, b) = (entries.ElementAtOrDefault(i)?.ToString(), other.entries.ElementAtOrDefault(i)?.ToString());
+            if (a != b) return $"Tensor {i} is {a ?? "missing"} in one and {b ?? "missing"} in the other.";
+        }
+
+        return null;
+    }
+
+    /// <summary>The index of the tensor that has a coordinate.</summary>
+    internal int EntryOf(int coordinate)
+    {
+        var (low, high) = (0, entries.Length - 1);
+        while (low < high)
+        {
+            var middle = (low + high + 1) / 2;
+            if (entries[middle].Offset <= coordinate) low = middle;
+            else high = middle - 1;
+        }
+
+        // Tensors without elements share their offset with the next one, which is the one found.
+        return low;
+    }
+
+    private static IEnumerable<(string Name, CoordinateKind Kind, Tensor Tensor)> Tensors(nn.Module module)
+    {
+        foreach (var (name, parameter) in module.named_parameters()) yield return (name, CoordinateKind.Parameter, parameter);
+        foreach (var (name, buffer) in module.named_buffers(recurse: true, include_nonpersistent: false))
+        {
+            if (buffer is not null && !buffer.IsInvalid) yield return (name, CoordinateKind.Buffer, buffer);
+        }
+    }
+
+    /// <summary>Whether a tensor is another handle of one that was listed before, as tied weights may be.</summary>
+    private static unsafe bool IsAlias(Tensor tensor, HashSet<(nint Address, string Shape)> seen)
+    {
+        if (tensor.device_type != TorchSharp.DeviceType.CPU || tensor.numel() == 0) return false;
+        return !seen.Add(((nint)TensorMemory.AddressOf(tensor), $"{tensor.dtype} {string.Join(',', tensor.shape)} {string.Join(',', tensor.stride())}"));
+    }
+}

@@ -1,0 +1,73 @@
+using System.Buffers;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Parameters;
+
+/// <summary>A module's tensors, each with its coordinates: the state of a model, readable and writable by coordinate.</summary>
+internal sealed class ModelTensors
+{
+    private ModelTensors(ModelLayout layout, TensorSlot[] slots)
+    {
+        Layout = layout;
+        Slots = slots;
+    }
+
+    public ModelLayout Layout { get; }
+
+    public TensorSlot[] Slots { get; }
+
+    /// <summary>The tensors of a module. They stay the module's own.</summary>
+    /// <exception cref="ArgumentException">Two tensors of the module overlap in memory without being the same.</exception>
+    public static ModelTensors Of(nn.Module module)
+    {
+        var layout = ModelLayout.Of(module, out var tensors);
+        var slots = layout.Entries.Zip(tensors, TensorSlot.Of).ToArray();
+        ThrowIfOverlapping(slots);
+        return new ModelTensors(layout, slots);
+    }
+
+    /// <summary>The digest of the state, computed from every value.</summary>
+    public ulong ComputeDigest()
+    {
+        var digest = 0ul;
+        foreach (var slot in Slots)
+        {
+            var length = slot.Entry.Length * slot.Entry.ElementSize;
+            var values = ArrayPool<byte>.Shared.Rent(length);
+            slot.ReadAll(values.AsSpan(0, length));
+            digest += StateDigest.Sum(slot.Entry, values.AsSpan(0, length));
+            ArrayPool<byte>.Shared.Return(values);
+        }
+
+        return digest;
+    }
+
+    /// <summary>
+    /// Two views that share some of their elements would be two coordinates of one value, and a write to one would change
+    /// the other unseen.
+    /// </summary>
+    private static unsafe void ThrowIfOverlapping(TensorSlot[] slots)
+    {
+        var ranges = slots.OfType<CpuTensorSlot>().Where(s => s.Entry.Length > 0)
+            .Select(s => (s.Entry, Start: (nint)s.Address(), End: (nint)s.Address() + (Extent(s.Tensor) * s.Entry.ElementSize)))
+            .OrderBy(r => r.Start).ToArray();
+        for (var i = 1; i < ranges.Length; i++)
+        {
+            var (previous, current) = (ranges[i - 1], ranges[i]);
+            if (current.Start < previous.End)
+            {
+                throw new ArgumentException(
+                    $"The tensors '{previous.Entry.Name}' and '{current.Entry.Name}' overlap in memory without being the same. "
+                    + "Share a whole parameter between layers, or give each layer its own.");
+            }
+        }
+    }
+
+    private static nint Extent(Tensor tensor)
+    {
+        var strides = tensor.stride();
+        var extent = 1L;
+        for (var d = 0; d < strides.Length; d++) extent += (tensor.shape[d] - 1) * strides[d];
+        return (nint)extent;
+    }
+}

@@ -1,0 +1,55 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace ContinuousDL.Parameters;
+
+/// <summary>
+/// The digest of a model's state: the wrapping 64-bit sum, over all coordinates, of a hash of the coordinate and the bits of
+/// its value. A change of k coordinates changes the sum by k subtractions and k additions.
+/// </summary>
+/// <remarks>
+/// The hash is Mix(Mix((i + 1) · G) + bits · C) with Mix the finalizer of SplitMix64 (Steele, Lea and Flood 2014): the
+/// inner one gives every coordinate an offset of its own, so that equal values in different places don't cancel out. It finds
+/// accidents, not attacks.
+/// </remarks>
+internal static class StateDigest
+{
+    private const ulong Golden = 0x9e3779b97f4a7c15;
+    private const ulong ValueFactor = 0xd6e8feb86659fd93;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Hash(int coordinate, ulong bits) => Mix(Mix(((ulong)coordinate + 1) * Golden) + (bits * ValueFactor));
+
+    /// <summary>What the digest changes by when a coordinate changes its value.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Change(int coordinate, ulong oldBits, ulong newBits)
+    {
+        var offset = Mix(((ulong)coordinate + 1) * Golden);
+        return Mix(offset + (newBits * ValueFactor)) - Mix(offset + (oldBits * ValueFactor));
+    }
+
+    /// <summary>The part of the digest that comes from one whole tensor.</summary>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="values">All its values in row-major order, as raw bytes.</param>
+    public static ulong Sum(LayoutEntry entry, ReadOnlySpan<byte> values)
+    {
+        var sum = 0ul;
+        if (entry.ElementSize == 4)
+        {
+            var words = MemoryMarshal.Cast<byte, uint>(values);
+            for (var i = 0; i < words.Length; i++) sum += Hash(entry.Offset + i, words[i]);
+            return sum;
+        }
+
+        for (var i = 0; i < entry.Length; i++) sum += Hash(entry.Offset + i, Scalars.Load(values, i, entry.ElementSize));
+        return sum;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static ulong Mix(ulong z)
+    {
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        return z ^ (z >> 31);
+    }
+}

@@ -1,0 +1,188 @@
+using ContinuousDL.Memory;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Parameters;
+
+/// <summary>A tensor of a model together with its coordinates: reads and writes their values as raw bits.</summary>
+/// <remarks>The tensor stays the module's own, or the creator's; a slot keeps it and never disposes it.</remarks>
+internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
+{
+    public LayoutEntry Entry { get; } = entry;
+
+    public Tensor Tensor { get; } = tensor;
+
+    public static TensorSlot Of(LayoutEntry entry, Tensor tensor) =>
+        tensor.device_type == DeviceType.CPU ? new CpuTensorSlot(entry, tensor) : new DeviceTensorSlot(entry, tensor);
+
+    /// <summary>Reads single coordinates.</summary>
+    /// <param name="coordinates">Coordinates of this tensor, in the model's numbering.</param>
+    /// <param name="bits">Receives their bits, zero-extended.</param>
+    public abstract void Read(ReadOnlySpan<int> coordinates, Span<ulong> bits);
+
+    /// <summary>Writes single coordinates.</summary>
+    public abstract void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<ulong> bits);
+
+    /// <summary>Reads all elements in row-major order.</summary>
+    /// <param name="values">Receives <c>Entry.Length · Entry.ElementSize</c> bytes.</param>
+    public abstract void ReadAll(Span<byte> values);
+
+    /// <summary>Writes all elements in row-major order.</summary>
+    public abstract void WriteAll(ReadOnlySpan<byte> values);
+
+    /// <summary>A tensor of its own with the same contents, contiguous. Owned by the caller.</summary>
+    public Tensor Clone()
+    {
+        using var guard = no_grad();
+        return Tensor.detach().contiguous().clone().DetachFromDisposeScope();
+    }
+
+    protected void ThrowIfDisposed()
+    {
+        if (Tensor.IsInvalid) throw new ObjectDisposedException(Entry.Name, $"The model's tensor '{Entry.Name}' is disposed.");
+    }
+}
+
+/// <summary>A slot in main memory, of any strides.</summary>
+internal sealed unsafe class CpuTensorSlot : TensorSlot
+{
+    private readonly bool contiguous;
+    private readonly long[] shape;
+    private readonly long[] strides;
+
+    public CpuTensorSlot(LayoutEntry entry, Tensor tensor)
+        : base(entry, tensor)
+    {
+        contiguous = tensor.is_contiguous();
+        shape = tensor.shape;
+        strides = tensor.stride();
+    }
+
+    /// <summary>The address of the first element, or null where the elements are not contiguous float32.</summary>
+    public float* ContiguousFloats => contiguous && Entry.DType == ScalarType.Float32 ? (float*)Address() : null;
+
+    /// <summary>The address of the first element.</summary>
+    public byte* Address()
+    {
+        ThrowIfDisposed();
+        return TensorMemory.AddressOf(Tensor);
+    }
+
+    public byte* AddressOf(byte* start, int coordinate) => start + (Position(coordinate - Entry.Offset) * Entry.ElementSize);
+
+    public override void Read(ReadOnlySpan<int> coordinates, Span<ulong> bits)
+    {
+        var start = Address();
+        for (var j = 0; j < coordinates.Length; j++) bits[j] = Scalars.Load(AddressOf(start, coordinates[j]), Entry.ElementSize);
+    }
+
+    public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<ulong> bits)
+    {
+        var start = Address();
+        for (var j = 0; j < coordinates.Length; j++) Scalars.Store(AddressOf(start, coordinates[j]), Entry.ElementSize, bits[j]);
+    }
+
+    public override void ReadAll(Span<byte> values)
+    {
+        var start = Address();
+        if (contiguous)
+        {
+            new ReadOnlySpan<byte>(start, values.Length).CopyTo(values);
+            return;
+        }
+
+        fixed (byte* destination = values)
+        {
+            for (var i = 0; i < Entry.Length; i++)
+            {
+                Scalars.Store(destination + ((long)i * Entry.ElementSize), Entry.ElementSize, Scalars.Load(start + (Position(i) * Entry.ElementSize), Entry.ElementSize));
+            }
+        }
+    }
+
+    public override void WriteAll(ReadOnlySpan<byte> values)
+    {
+        var start = Address();
+        if (contiguous)
+        {
+            values.CopyTo(new Span<byte>(start, values.Length));
+            return;
+        }
+
+        fixed (byte* source = values)
+        {
+            for (var i = 0; i < Entry.Length; i++)
+            {
+                Scalars.Store(start + (Position(i) * Entry.ElementSize), Entry.ElementSize, Scalars.Load(source + ((long)i * Entry.ElementSize), Entry.ElementSize));
+            }
+        }
+    }
+
+    /// <summary>Where an element lies, in elements from the first.</summary>
+    private long Position(int element)
+    {
+        if (contiguous) return element;
+        var position = 0L;
+        long rest = element;
+        for (var d = shape.Length - 1; d >= 0; d--)
+        {
+            (rest, var index) = Math.DivRem(rest, shape[d]);
+            position += index * strides[d];
+        }
+
+        return position;
+    }
+}
+
+/// <summary>A slot on another device: everything goes through TorchSharp operations and main memory.</summary>
+internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : TensorSlot(entry, tensor)
+{
+    public override void Read(ReadOnlySpan<int> coordinates, Span<ulong> bits)
+    {
+        ThrowIfDisposed();
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        var picked = Tensor.detach().flatten().index_select(0, Positions(coordinates)).cpu();
+        var bytes = picked.bytes;
+        for (var j = 0; j < bits.Length; j++) bits[j] = Scalars.Load(bytes, j, Entry.ElementSize);
+    }
+
+    public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<ulong> bits)
+    {
+        ThrowIfDisposed();
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        var values = empty([bits.Length], dtype: Entry.DType);
+        var bytes = values.bytes;
+        for (var j = 0; j < bits.Length; j++) Scalars.Store(bytes, j, Entry.ElementSize, bits[j]);
+
+        // Through a contiguous copy, since a flattened view of a tensor with gaps would be a copy that is thrown away.
+        var flat = Tensor.detach().contiguous().flatten();
+        _ = flat.index_copy_(0, Positions(coordinates), values.to(Tensor.device));
+        _ = Tensor.detach().copy_(flat.view(Tensor.shape));
+    }
+
+    public override void ReadAll(Span<byte> values)
+    {
+        ThrowIfDisposed();
+        using var scope = NewDisposeScope();
+        Tensor.detach().cpu().contiguous().bytes.CopyTo(values);
+    }
+
+    public override void WriteAll(ReadOnlySpan<byte> values)
+    {
+        ThrowIfDisposed();
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        var host = empty(Tensor.shape, dtype: Entry.DType);
+        values.CopyTo(host.bytes);
+        _ = Tensor.detach().copy_(host);
+    }
+
+    private Tensor Positions(ReadOnlySpan<int> coordinates)
+    {
+        var positions = new long[coordinates.Length];
+        for (var j = 0; j < positions.Length; j++) positions[j] = coordinates[j] - Entry.Offset;
+        return torch.tensor(positions, device: Tensor.device);
+    }
+}

@@ -1,0 +1,46 @@
+using System.ComponentModel.DataAnnotations;
+using ContinuousDL.Deployment;
+
+namespace ContinuousDL;
+
+/// <summary>The options of a <see cref="ProactiveTrainer"/>.</summary>
+public sealed class ProactiveTrainerOptions
+{
+    /// <summary>How many samples a step trains on, new and historical together: more, and a step is slower and its gradient less noisy. <value>128.</value></summary>
+    [Range(1, 1 << 24)]
+    public int BatchSize { get; set; } = 128;
+
+    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. <value>8.</value></summary>
+    [Range(1, 1 << 24)]
+    public int TriggerSize { get; set; } = 8;
+
+    /// <summary>
+    /// The share of the trainable coordinates that a step may change, for the deployment strategy that a trainer makes when it
+    /// is given none: lower, and updates are smaller. <value>0.001.</value>
+    /// </summary>
+    [Range(double.Epsilon, 1)]
+    public double Density { get; set; } = 1e-3;
+
+    /// <summary>The seed of the sampler that a trainer makes when it is given none. Dropout and the like follow TorchSharp's own seed. <value>0.</value></summary>
+    public ulong Seed { get; set; }
+
+    /// <summary>Whether arrivals are evaluated before they are kept (test-then-train). <value>True.</value></summary>
+    public bool EvaluateArrivals { get; set; } = true;
+
+    /// <summary>What to do when a loss or gradient is not finite. <value><see cref="NonFiniteHandling.Throw"/>.</value></summary>
+    [EnumDataType(typeof(NonFiniteHandling))]
+    public NonFiniteHandling NonFinite { get; set; } = NonFiniteHandling.Throw;
+
+    /// <summary>How buffers, such as the running statistics of batch normalisation, are deployed.</summary>
+    [Required]
+    public BufferDeploymentOptions Buffers { get; set; } = new();
+
+    /// <summary>Checks every option, those of <see cref="Buffers"/> included.</summary>
+    /// <exception cref="ArgumentException">One is out of range; the message names it.</exception>
+    internal ProactiveTrainerOptions Validate()
+    {
+        OptionsValidator.Validate(this, "options");
+        OptionsValidator.Validate(Buffers, "options");
+        return this;
+    }
+}

@@ -1,0 +1,49 @@
+using ContinuousDL.Randomness;
+
+namespace ContinuousDL.Sampling;
+
+/// <summary>Draws indices from an interval, every one equally likely.</summary>
+internal sealed class UniformDrawing
+{
+    private readonly IndexSet drawn = new();
+
+    /// <summary>Fills places with indices from [first, end).</summary>
+    /// <returns>How many places were filled: all of them, or, without replacement, no more than there are indices.</returns>
+    public int Draw(RandomSource random, long first, long end, bool withReplacement, Span<long> places)
+    {
+        var count = end - first;
+        if (count <= 0) return 0;
+        if (withReplacement)
+        {
+            foreach (ref var place in places) place = first + random.NextBelow(count);
+            return places.Length;
+        }
+
+        if (count <= places.Length)
+        {
+            for (var i = 0; i < count; i++) places[i] = first + i;
+            return (int)count;
+        }
+
+        DrawDistinct(random, first, count, places);
+        return places.Length;
+    }
+
+    /// <summary>Floyd's algorithm (Bentley, "A sample of brilliance", 1987): one random number per place, whatever the count.</summary>
+    private void DrawDistinct(RandomSource random, long first, long count, Span<long> places)
+    {
+        drawn.Reset(places.Length);
+        for (var i = 0; i < places.Length; i++)
+        {
+            var newest = count - places.Length + i;
+            var index = random.NextBelow(newest + 1);
+            if (!drawn.Add(index))
+            {
+                index = newest;
+                drawn.Add(index);
+            }
+
+            places[i] = first + index;
+        }
+    }
+}

@@ -1,0 +1,15 @@
+using System.ComponentModel.DataAnnotations;
+
+namespace ContinuousDL.Sampling;
+
+/// <summary>Options of a <see cref="WindowSampler"/>.</summary>
+public sealed class WindowSamplerOptions : SamplerOptions
+{
+    /// <summary>
+    /// The window W: how many of the newest samples, new ones included, can be drawn. A smaller window follows a change of the
+    /// data sooner, and forgets sooner.
+    /// </summary>
+    /// <value>The default is 10,000. At least 1.</value>
+    [Range(typeof(long), "1", "9223372036854775807")]
+    public long WindowSize { get; set; } = 10_000;
+}

@@ -1,0 +1,45 @@
+using ContinuousDL.Deployment;
+
+namespace ContinuousDL;
+
+/// <summary>What one step of a <see cref="ProactiveTrainer"/> did.</summary>
+/// <remarks>It owns its update: disposing the result disposes the update. Keep the result, or leave it undisposed, while the update is in use.</remarks>
+public sealed class StepResult : IDisposable
+{
+    internal StepResult(double loss, int newSamples, int historicalSamples, ModelUpdate? update, string? skipReason, StepTimings timings)
+    {
+        Loss = loss;
+        NewSamples = newSamples;
+        HistoricalSamples = historicalSamples;
+        Update = update;
+        SkipReason = skipReason;
+        Timings = timings;
+    }
+
+    /// <summary>The loss of the mini-batch, before the step.</summary>
+    public double Loss { get; }
+
+    /// <summary>How many samples of the mini-batch were new.</summary>
+    public int NewSamples { get; }
+
+    /// <summary>How many samples of the mini-batch were historical.</summary>
+    public int HistoricalSamples { get; }
+
+    /// <summary>What changed in the deployed model, to be sent to the replicas; null when the step was skipped.</summary>
+    public ModelUpdate? Update { get; }
+
+    /// <summary>How many coordinates of the deployed model changed.</summary>
+    public int CoordinatesChanged => Update?.Count ?? 0;
+
+    /// <summary>Whether the step was skipped, because a loss or gradient was not finite.</summary>
+    public bool IsSkipped => SkipReason is not null;
+
+    /// <summary>Why the step was skipped; null when it was not.</summary>
+    public string? SkipReason { get; }
+
+    /// <summary>How long each phase took.</summary>
+    public StepTimings Timings { get; }
+
+    /// <summary>Disposes the update.</summary>
+    public void Dispose() => Update?.Dispose();
+}

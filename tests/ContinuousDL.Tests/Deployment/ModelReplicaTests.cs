@@ -1,0 +1,244 @@
+using ContinuousDL.Compression;
+using ContinuousDL.Deployment;
+using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Tests.Deployment;
+
+/// <summary>A replica is the trainer's deployed model, or says why it isn't; and answers while it changes.</summary>
+public class ModelReplicaTests
+{
+    [Test]
+    public void Apply_in_order_takes_each_update_once()
+    {
+        using var trainer = new Trainer();
+        using var replica = trainer.MakeReplica();
+        using var first = trainer.Step();
+        using var second = trainer.Step();
+        replica.Apply(first.Update!).Should().BeTrue();
+        replica.Apply(first.Update!).Should().BeFalse("it has that state already");
+        replica.Apply(second.Update!).Should().BeTrue();
+        replica.Apply(first.Update!).Should().BeFalse();
+        replica.Sequence.Should().Be(2);
+        replica.Verify().Should().BeTrue();
+    }
+
+    [Test]
+    public void A_gap_is_refused_and_changes_nothing()
+    {
+        using var trainer = new Trainer();
+        using var replica = trainer.MakeReplica();
+        using var first = trainer.Step();
+        using var second = trainer.Step();
+        var digest = replica.Digest;
+        replica.Invoking(r => r.Apply(second.Update!)).Should().Throw<UpdateGapException>()
+            .Where(e => e.ReplicaSequence == 0 && e.UpdateBaseSequence == 1);
+        replica.Digest.Should().Be(digest);
+        replica.Verify().Should().BeTrue();
+        replica.Apply(first.Update!).Should().BeTrue();
+        replica.Apply(second.Update!).Should().BeTrue();
+    }
+
+    [Test]
+    public void A_replica_that_has_drifted_refuses_the_next_update_of_a_drifted_coordinate()
+    {
+        using var trainer = new Trainer(density: 1);
+        using var replica = trainer.MakeReplica();
+        using var first = trainer.Step();
+        replica.Apply(first.Update!);
+        using (var lease = replica.Acquire())
+        using (no_grad())
+        {
+            lease.Module.parameters().First()[0, 0] = 0.123f;
+        }
+
+        replica.Verify().Should().BeFalse();
+        using var second = trainer.Step();
+        replica.Invoking(r => r.Apply(second.Update!)).Should().Throw<ReplicaDivergedException>();
+        replica.Sequence.Should().Be(1);
+    }
+
+    [Test]
+    public void Another_architecture_is_refused_and_the_first_difference_named()
+    {
+        using var trainer = new Trainer();
+        Action make = () => _ = new ModelReplica<Sequential>(() => TestModels.Mlp(), trainer.Proactive.CreateSnapshot());
+        make.Should().Throw<ModelMismatchException>().WithMessage("*norm.weight*output.weight*");
+
+        using var other = new ModelReplica<Sequential>(() => TestModels.Mlp(), ModelSnapshot.Of(TestModels.Mlp()));
+        using var update = trainer.Step();
+        other.Invoking(r => r.Apply(update.Update!)).Should().Throw<ModelMismatchException>();
+    }
+
+    [Test]
+    public void A_factory_that_returns_the_same_module_is_refused()
+    {
+        using var model = TestModels.Mlp();
+        Action make = () => _ = new ModelReplica<Sequential>(() => model, ModelSnapshot.Of(model));
+        make.Should().Throw<ArgumentException>().WithMessage("*new module*");
+    }
+
+    [Test]
+    public void A_replica_can_start_from_another_replica()
+    {
+        using var trainer = new Trainer();
+        using var replica = trainer.MakeReplica();
+        for (var step = 0; step < 5; step++) replica.Apply(trainer.Step().Update!);
+        using var late = new ModelReplica<Sequential>(TestModels.WithBatchNorm, replica.CreateSnapshot());
+        late.Sequence.Should().Be(5);
+        var update = trainer.Step().Update!;
+        late.Apply(update);
+        replica.Apply(update);
+        late.Digest.Should().Be(replica.Digest).And.Be(trainer.Proactive.Deployed.Digest);
+        late.Verify().Should().BeTrue();
+    }
+
+    [Test]
+    public void A_disposed_update_or_replica_is_refused()
+    {
+        using var trainer = new Trainer();
+        var replica = trainer.MakeReplica();
+        var first = trainer.Step();
+        first.Dispose();
+        replica.Invoking(r => r.Apply(first.Update!)).Should().Throw<ObjectDisposedException>();
+        replica.Verify().Should().BeTrue();
+        replica.Dispose();
+        replica.Dispose();
+        replica.Invoking(r => r.Acquire()).Should().Throw<ObjectDisposedException>();
+    }
+
+    [Test]
+    public void Every_prediction_comes_from_exactly_one_sequence_while_updates_are_applied()
+    {
+        const int updates = 200;
+        using var trainer = new Trainer(density: 0.3);
+        using var replica = trainer.MakeReplica();
+        using var input = TestModels.Arrivals(3, 5).Inputs;
+        var expected = new Dictionary<long, byte[]>();
+        var results = new List<StepResult>();
+        Expect(0);
+        for (var s = 1; s <= updates; s++)
+        {
+            results.Add(trainer.Step());
+            Expect(s);
+        }
+
+        using var done = new CancellationTokenSource();
+        var readers = Enumerable.Range(0, 3).Select(_ => Task.Run(() =>
+        {
+            var seen = new HashSet<long>();
+            while (!done.IsCancellationRequested)
+            {
+                using var guard = no_grad();
+                using var lease = replica.Acquire();
+                using var output = lease.Module.call(input);
+                if (!TestModels.Bytes(output).AsSpan().SequenceEqual(expected[lease.Sequence])) throw new InvalidOperationException($"Half an update at {lease.Sequence}.");
+                seen.Add(lease.Sequence);
+            }
+
+            return seen;
+        })).ToArray();
+        foreach (var result in results)
+        {
+            replica.Apply(result.Update!);
+            Thread.Yield();
+        }
+
+        done.Cancel();
+        Task.WaitAll(readers);
+        replica.Sequence.Should().Be(updates);
+        replica.Verify().Should().BeTrue();
+        readers.SelectMany(r => r.Result).Should().NotBeEmpty();
+
+        void Expect(long sequence)
+        {
+            using var output = trainer.Proactive.Predict(input);
+            expected[sequence] = TestModels.Bytes(output);
+        }
+    }
+
+    [TestCase(BufferDeploymentMode.EveryUpdate)]
+    [TestCase(BufferDeploymentMode.Periodic)]
+    [TestCase(BufferDeploymentMode.LargestChange)]
+    public void Buffers_are_deployed_as_the_options_say_and_outputs_are_bit_identical(BufferDeploymentMode mode)
+    {
+        using var trainer = new Trainer(density: 0.02, buffers: new BufferDeploymentOptions { Mode = mode, Interval = 5, Count = 4 });
+        using var replica = trainer.MakeReplica();
+        using var input = TestModels.Arrivals(3, 5).Inputs;
+        var firstBuffer = replica.Layout.Entries.First(e => e.Kind == CoordinateKind.Buffer).Offset;
+        for (var step = 1; step <= 40; step++)
+        {
+            using var result = trainer.Step();
+            var buffers = result.Update!.Coordinates.ToArray().Count(c => c >= firstBuffer);
+            switch (mode)
+            {
+                case BufferDeploymentMode.EveryUpdate: buffers.Should().BeGreaterThan(16); break;
+                case BufferDeploymentMode.Periodic: buffers.Should().Match(b => step % 5 == 0 ? b > 16 : b == 0); break;
+                default: buffers.Should().Be(4); break;
+            }
+
+            replica.Apply(result.Update);
+            using var expected = trainer.Proactive.Predict(input);
+            using var actual = replica.Predict(input);
+            TestModels.Bytes(actual).Should().Equal(TestModels.Bytes(expected));
+        }
+
+        replica.Verify().Should().BeTrue();
+        replica.Digest.Should().Be(trainer.Proactive.Deployed.Digest);
+    }
+
+    [Test]
+    public void Predicting_with_the_deployed_model_leaves_the_trained_one_as_it_was()
+    {
+        using var trainer = new Trainer(strategy: new ReplicaDifference(new TopKCompressor(0.01)), buffers: new BufferDeploymentOptions { Mode = BufferDeploymentMode.Periodic });
+        for (var step = 0; step < 10; step++) trainer.Step().Dispose();
+        var state = TestModels.State(trainer.Model);
+        using var input = TestModels.Arrivals(3, 5).Inputs;
+        using var output = trainer.Proactive.Predict(input);
+        TestModels.State(trainer.Model).Should().Equal(state);
+        trainer.Model.training.Should().BeTrue();
+        using var replica = trainer.MakeReplica();
+        using var other = replica.Predict(input);
+        TestModels.Bytes(other).Should().Equal(TestModels.Bytes(output));
+    }
+
+    /// <summary>A trainer on a stream.</summary>
+    private sealed class Trainer : IDisposable
+    {
+        private int steps;
+
+        public Trainer(double density = 0.05, IDeploymentStrategy? strategy = null, BufferDeploymentOptions? buffers = null)
+        {
+            random.manual_seed(1);
+            Model = TestModels.WithBatchNorm();
+            Proactive = new ProactiveTrainer(
+                Model,
+                nn.CrossEntropyLoss(),
+                new FusedAdam(Model.parameters(), 0.01),
+                new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4, Density = density, Buffers = buffers ?? new() },
+                new ProactiveTrainerComponents { Strategy = strategy });
+        }
+
+        public Sequential Model { get; }
+
+        public ProactiveTrainer Proactive { get; }
+
+        public ModelReplica<Sequential> MakeReplica() => new(TestModels.WithBatchNorm, Proactive.CreateSnapshot());
+
+        public StepResult Step()
+        {
+            using var scope = NewDisposeScope();
+            var (inputs, targets) = TestModels.Arrivals(4, steps++);
+            return Proactive.Step(inputs, targets);
+        }
+
+        public void Dispose()
+        {
+            Proactive.Dispose();
+            Model.Dispose();
+        }
+    }
+}
