@@ -5,7 +5,7 @@ using System.Text.Json;
 
 namespace ContinuousDL.PackageTests;
 
-/// <summary>A project outside the repository that references the packed package and TorchSharp-cpu builds, runs and publishes as it is.</summary>
+/// <summary>A project outside the repository that references the packed package and TorchSharp-cpu works as it is.</summary>
 public class ConsumerTests
 {
     private const string ProgramOutput = @"(?m)^loss \d+(\.\d+)?, \d+ coordinates$";
@@ -66,7 +66,8 @@ public class ConsumerTests
     [Test]
     public void Build_leaves_the_package_cache_as_it_was()
     {
-        var package = Path.Combine(Workspace.PackageCache, "torchsharp", Workspace.TorchSharpVersion, $"torchsharp.{Workspace.TorchSharpVersion}.nupkg");
+        var version = Workspace.TorchSharpVersion;
+        var package = Path.Combine(Workspace.PackageCache, "torchsharp", version, $"torchsharp.{version}.nupkg");
         using var archive = ZipFile.OpenRead(package);
         using var packed = archive.GetEntry(Workspace.NativeLibraryPath.Replace('\\', '/'))!.Open();
         using var bytes = new MemoryStream();
@@ -85,7 +86,9 @@ public class ConsumerTests
     public void Copy_stands_for_the_library_in_everything_but_its_path()
     {
         _resolvedByDefault.GetProperty("FullPath").GetString().Should().StartWith(Path.Combine(_folder, "obj"));
-        foreach (var name in new[] { "NuGetPackageId", "NuGetPackageVersion", "PathInPackage", "DestinationSubPath", "AssetType", "CopyLocal", "RuntimeIdentifier" })
+        string[] names =
+            ["NuGetPackageId", "NuGetPackageVersion", "PathInPackage", "DestinationSubPath", "AssetType", "CopyLocal", "RuntimeIdentifier"];
+        foreach (var name in names)
         {
             _resolvedByDefault.GetProperty(name).GetString().Should().Be(_resolvedOptedOut.GetProperty(name).GetString(), "of {0}", name);
         }
@@ -94,7 +97,8 @@ public class ConsumerTests
     private JsonElement ResolveLibrary(params string[] arguments)
     {
         var output = Dotnet.Run(_folder, ["msbuild", "-t:ResolvePackageAssets", "-getItem:RuntimeTargetsCopyLocalItems", .. arguments]);
+        var library = Path.GetFileName(Workspace.NativeLibraryPath);
         return JsonDocument.Parse(output).RootElement.GetProperty("Items").GetProperty("RuntimeTargetsCopyLocalItems").EnumerateArray()
-            .Single(item => item.GetProperty("FullPath").GetString()!.EndsWith(Path.GetFileName(Workspace.NativeLibraryPath), StringComparison.Ordinal));
+            .Single(item => Path.GetFileName(item.GetProperty("FullPath").GetString()) == library);
     }
 }

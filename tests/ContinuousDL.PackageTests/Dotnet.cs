@@ -3,7 +3,7 @@ using System.Text;
 
 namespace ContinuousDL.PackageTests;
 
-/// <summary>Runs the <c>dotnet</c> command as a user would in a shell: without the settings that the test host inherited from MSBuild.</summary>
+/// <summary>Runs the <c>dotnet</c> command as in a shell: without the settings that the test host inherited from MSBuild.</summary>
 internal static class Dotnet
 {
     private static readonly TimeSpan s_timeout = TimeSpan.FromMinutes(5);
@@ -18,7 +18,7 @@ internal static class Dotnet
             : throw new InvalidOperationException($"dotnet {string.Join(' ', arguments)} in {folder} gave {exitCode}:\n{output}");
     }
 
-    /// <summary>Runs a command that restores packages; the test is skipped where packages of others can neither be found nor downloaded.</summary>
+    /// <summary>Runs a command that restores packages; skips the test where those of others are neither cached nor within reach.</summary>
     internal static string RunWithRestore(string folder, params string[] arguments)
     {
         var (exitCode, output) = TryRun(folder, arguments);

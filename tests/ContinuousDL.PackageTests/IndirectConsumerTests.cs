@@ -1,6 +1,6 @@
 namespace ContinuousDL.PackageTests;
 
-/// <summary>A project that reaches the package through another one gets the corrected library too, and builds it only when it must.</summary>
+/// <summary>A project that reaches the package through another one gets the corrected library too, written only when it must be.</summary>
 public class IndirectConsumerTests
 {
     private string _folder;

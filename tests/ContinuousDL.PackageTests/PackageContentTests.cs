@@ -40,8 +40,9 @@ public class PackageContentTests(string id)
     [Test]
     public void Readme_and_licence_are_those_of_the_repository()
     {
-        Encoding.UTF8.GetString(Read(_package, "README.md")).Should().Be(File.ReadAllText(Path.Combine(Workspace.RepositoryRoot, "src", id, "README.md")));
-        Encoding.UTF8.GetString(Read(_package, "LICENSE")).Should().Be(File.ReadAllText(Path.Combine(Workspace.RepositoryRoot, "LICENSE")));
+        var root = Workspace.RepositoryRoot;
+        Read(_package, "README.md").Should().Equal(File.ReadAllBytes(Path.Combine(root, "src", id, "README.md")));
+        Read(_package, "LICENSE").Should().Equal(File.ReadAllBytes(Path.Combine(root, "LICENSE")));
     }
 
     [Test]
@@ -81,7 +82,7 @@ public class PackageContentTests(string id)
     [Test]
     public void Library_carries_what_a_build_on_older_Linux_needs()
     {
-        var entries = _package.Entries.Select(entry => entry.FullName).Where(name => name.StartsWith("build", StringComparison.OrdinalIgnoreCase));
+        var entries = _package.Entries.Select(entry => entry.FullName).Where(name => name.StartsWith("build", StringComparison.Ordinal));
 
         // The other package reaches the targets through its dependency.
         string[] expected = id == "ContinuousDL"

@@ -3,14 +3,12 @@ namespace ContinuousDL.PackageTests;
 /// <summary>The task of the package that corrects the library, on files it must refuse or leave alone.</summary>
 public class WeakenSymbolVersionTests
 {
-    private const string Marker = "_ZSt21ios_base_library_initv";
-
     private readonly string _folder = Path.Combine(Workspace.Root, "task");
 
     private byte[] _library;
     private string _output;
 
-    /// <summary>Runs the task on all files at once: MSBuild takes longer to start, and to compile the task, than the task does.</summary>
+    /// <summary>Runs the task on all files at once: MSBuild takes longer to start and to compile it than it takes.</summary>
     [OneTimeSetUp]
     public void RunTask()
     {
@@ -22,7 +20,7 @@ public class WeakenSymbolVersionTests
             PathOf("task.proj"),
             $"""
             <Project>
-              <Import Project="{Path.Combine(Workspace.RepositoryRoot, "src", "ContinuousDL", "buildTransitive", "ContinuousDL.targets")}" />
+              <Import Project="{Workspace.RepositoryRoot}src/ContinuousDL/buildTransitive/ContinuousDL.targets" />
               <ItemGroup>
                 <Run Include="whole.so" Version="GLIBCXX_3.4.32" To="out/corrected.so" />
                 <Run Include="out/corrected.so" Version="GLIBCXX_3.4.32" To="out/corrected-twice.so" />
@@ -31,7 +29,8 @@ public class WeakenSymbolVersionTests
                 <Run Include="truncated-0.so;truncated-63.so;truncated-100000.so" Version="GLIBCXX_3.4.32" To="out/%(Identity)" />
               </ItemGroup>
               <Target Name="Weaken">
-                <WeakenSymbolVersion Source="%(Run.FullPath)" Destination="%(Run.To)" SymbolVersion="%(Run.Version)" OnlySymbol="{Marker}" ContinueOnError="true" />
+                <WeakenSymbolVersion Source="%(Run.FullPath)" Destination="%(Run.To)" SymbolVersion="%(Run.Version)"
+                                     OnlySymbol="_ZSt21ios_base_library_initv" ContinueOnError="true" />
               </Target>
             </Project>
             """);
@@ -47,7 +46,9 @@ public class WeakenSymbolVersionTests
     [Test]
     public void Corrected_library_stays_as_it_is()
     {
-        File.ReadAllBytes(PathOf("out/corrected-twice.so")).AsSpan().SequenceEqual(File.ReadAllBytes(PathOf("out/corrected.so"))).Should().BeTrue();
+        var corrected = File.ReadAllBytes(PathOf("out/corrected.so"));
+
+        File.ReadAllBytes(PathOf("out/corrected-twice.so")).AsSpan().SequenceEqual(corrected).Should().BeTrue();
     }
 
     [TestCase("out/needed.so")]
@@ -63,7 +64,8 @@ public class WeakenSymbolVersionTests
     public void Truncated_library_is_an_error_that_says_how_to_go_on_and_gives_no_copy(string source)
     {
         _output.Split('\n').Should().Contain(line =>
-            line.Contains($"Cannot write a copy of {PathOf(source)}") && line.Contains("Set ContinuousDLFixTorchSharpForOlderLinux to false"));
+            line.Contains($"Cannot write a copy of {PathOf(source)}") &&
+            line.Contains("Set ContinuousDLFixTorchSharpForOlderLinux to false"));
         File.Exists(PathOf("out/" + source)).Should().BeFalse();
     }
 

@@ -12,13 +12,16 @@ using Microsoft.Build.Utilities;
 public class WeakenSymbolVersion : Task
 {
     // The names and layouts of System V ABI, chapters 4 and 5, and of the Linux Standard Base, "Symbol Versioning".
+    private const uint ElfMagic = 0x464c457f;
+    private const byte ELFCLASS64 = 2;
+    private const byte ELFDATA2LSB = 1;
     private const int FileHeaderSize = 64;
     private const int SectionHeaderSize = 64;
     private const int SymbolSize = 24;
     private const uint SHT_GNU_verneed = 0x6ffffffe;
     private const uint SHT_GNU_versym = 0x6fffffff;
     private const ushort VER_FLG_WEAK = 0x2;
-    private const ushort VersionIndexMask = 0x7fff; // The bit above it says that a symbol is hidden.
+    private const int VersionIndexMask = 0x7fff; // The bit above it says that a symbol is hidden.
 
     [Required]
     public ITaskItem Source { get; set; }
@@ -45,14 +48,15 @@ public class WeakenSymbolVersion : Task
         {
             var file = File.ReadAllBytes(source);
             var marked = MarkWeak(file);
-            Log.LogMessage(MessageImportance.Low, marked ? "{0}: {1} is weak in {3}." : "{0}: not {2} alone needs {1}; {3} is a plain copy.",
-                source, SymbolVersion, OnlySymbol, destination);
+            var message = marked ? "{0}: {1} is weak in {3}." : "{0}: not {2} alone needs {1}; {3} is a plain copy.";
+            Log.LogMessage(MessageImportance.Low, message, source, SymbolVersion, OnlySymbol, destination);
             Write(source, file, destination);
             return true;
         }
-        catch (Exception e) when (e is IOException || e is UnauthorizedAccessException || e is InvalidDataException || e is OverflowException)
+        catch (Exception e) when (e is IOException || e is UnauthorizedAccessException || e is OverflowException)
         {
-            Log.LogError("Cannot write a copy of {0} that loads without {1}: {2} Set ContinuousDLFixTorchSharpForOlderLinux to false to skip this.",
+            Log.LogError(
+                "Cannot write a copy of {0} that loads without {1}: {2} Set ContinuousDLFixTorchSharpForOlderLinux to false to skip this.",
                 source, SymbolVersion, e.Message);
             return false;
         }
@@ -83,9 +87,9 @@ public class WeakenSymbolVersion : Task
 
     private bool MarkWeak(byte[] file)
     {
-        if (file.Length < FileHeaderSize || file[0] != 0x7f || file[1] != 'E' || file[2] != 'L' || file[3] != 'F' || file[4] != 2 || file[5] != 1)
+        if (file.Length < FileHeaderSize || ReadUInt32(file, 0) != ElfMagic || file[4] != ELFCLASS64 || file[5] != ELFDATA2LSB)
         {
-            throw new InvalidDataException("It is not a 64-bit little-endian ELF file.");
+            throw new IOException("It is no 64-bit little-endian ELF file.");
         }
 
         var needs = FindSection(file, SHT_GNU_verneed);
@@ -100,7 +104,7 @@ public class WeakenSymbolVersion : Task
             {
                 if (ReadString(file, checked(strings + (int)ReadUInt32(file, entry + 8))) == SymbolVersion)
                 {
-                    if (!IsWantedByOnlySymbol(file, ReadUInt16(file, entry + 6))) return false;
+                    if (!IsWantedByOnlySymbol(file, ReadUInt16(file, entry + 6) & VersionIndexMask)) return false;
                     file[entry + 4] |= (byte)VER_FLG_WEAK;
                     return true;
                 }
@@ -114,7 +118,7 @@ public class WeakenSymbolVersion : Task
         return false;
     }
 
-    private bool IsWantedByOnlySymbol(byte[] file, ushort version)
+    private bool IsWantedByOnlySymbol(byte[] file, int version)
     {
         var versions = FindSection(file, SHT_GNU_versym);
         if (versions < 0) return false;
@@ -126,7 +130,8 @@ public class WeakenSymbolVersion : Task
         var count = checked((int)ReadUInt64(file, versions + 0x20)) / sizeof(ushort);
         for (var i = 0; i < count; i++)
         {
-            if ((ReadUInt16(file, checked(versionOffset + i * sizeof(ushort))) & VersionIndexMask) != (version & VersionIndexMask)) continue;
+            var wanted = ReadUInt16(file, checked(versionOffset + i * sizeof(ushort)));
+            if ((wanted & VersionIndexMask) != version) continue;
             var name = ReadUInt32(file, checked(symbolOffset + i * SymbolSize));
             if (ReadString(file, checked(strings + (int)name)) != OnlySymbol) return false;
         }
@@ -170,7 +175,7 @@ public class WeakenSymbolVersion : Task
     private static string ReadString(byte[] file, int offset)
     {
         var end = Array.IndexOf(file, (byte)0, Check(file, offset, 1));
-        if (end < 0) throw new InvalidDataException("Its strings do not end.");
+        if (end < 0) throw new IOException("Its strings do not end.");
         return Encoding.ASCII.GetString(file, offset, end - offset);
     }
 
@@ -191,7 +196,7 @@ public class WeakenSymbolVersion : Task
 
     private static int Check(byte[] file, int offset, int length)
     {
-        if (offset < 0 || offset > file.Length - length) throw new InvalidDataException("Its headers point outside the file.");
+        if (offset < 0 || offset > file.Length - length) throw new IOException("Its headers point beyond its end.");
         return offset;
     }
 }
