@@ -23,7 +23,7 @@ namespace ContinuousDL.Compression;
 /// Of 61,706 parameters, the 61 that would change most:
 /// <code>IGradientCompressor compressor = new TopKCompressor(density: 1e-3);</code>
 /// </example>
-public sealed class TopKCompressor : IGradientCompressor
+public sealed class TopKCompressor : IBlockwiseCompressor
 {
     private const uint StateTag = 0x314b5054;
 
@@ -88,13 +88,34 @@ public sealed class TopKCompressor : IGradientCompressor
         if (selection.IsRandom) CompressorState.Load(reader, StateTag, random);
     }
 
+    /// <inheritdoc/>
+    bool IBlockwiseCompressor.TryBegin(VectorLayout layout)
+    {
+        if (scope != CompressionScope.WholeModel) return false;
+        selector.Begin(layout.Length, selection.For(layout.Length, random).Count, 0);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    void IBlockwiseCompressor.Scan(ReadOnlySpan<float> block, int offset) => selector.Scan(block, offset);
+
+    /// <inheritdoc/>
+    void IBlockwiseCompressor.Finish(ReadOnlySpan<float> vector, CompressedGradient result)
+    {
+        result.SetSparse(vector.Length, 0);
+        Take(vector, 0, result);
+    }
+
     private void Append(ReadOnlySpan<float> part, int offset, int slot, CompressedGradient result)
     {
-        var (k, _) = selection.For(part.Length, random);
-        selector.Begin(part.Length, k, slot);
+        selector.Begin(part.Length, selection.For(part.Length, random).Count, slot);
         selector.Scan(part, 0);
-        selector.Finish(part);
+        Take(part, offset, result);
+    }
 
+    private void Take(ReadOnlySpan<float> part, int offset, CompressedGradient result)
+    {
+        selector.Finish(part);
         var before = result.Count;
         result.SetSparse(result.Length, before + selector.Indices.Length);
         TensorPrimitives.Add(selector.Indices, offset, result.Indices[before..]);

@@ -1,5 +1,5 @@
 using System.Buffers;
-using System.Numerics.Tensors;
+using System.Numerics;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
@@ -76,18 +76,22 @@ public sealed class UpdateCompression : IDeploymentStrategy
     public void Step()
     {
         optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
-        memory.BeginStep(0);
+
+        // Looking at the blocks while they are in the cache needs them all, in order.
+        var blockwise = vector.HasGradient.Contains(false) ? null : compressor as IBlockwiseCompressor;
+        if (blockwise?.TryBegin(vector.Layout) == false) blockwise = null;
         var block = ArrayPool<float>.Shared.Rent(FusedOptimizer.BlockSize);
         for (var t = 0; t < vector.Layout.TensorCount; t++)
         {
-            if (vector.HasGradient[t]) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize));
+            if (vector.HasGradient[t]) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize), blockwise);
         }
 
         ArrayPool<float>.Shared.Return(block);
-        compressor.Compress(memory.Accumulated, vector.Layout, sent);
+        if (blockwise is null) compressor.Compress(memory.Accumulated, vector.Layout, sent);
+        else blockwise.Finish(memory.Accumulated, sent);
         model!.Add(sent);
         memory.Release(sent);
-        if (lookahead > 0) LookAhead();
+        if (lookahead > 0) LookAheadAtSent();
     }
 
     /// <inheritdoc />
@@ -107,28 +111,63 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void Dispose() => memory.Dispose();
 
-    /// <summary>Adds one tensor's update to what is owed, block by block, each while it is in the cache.</summary>
-    private void Accumulate(int tensor, Span<float> block)
+    /// <summary>
+    /// Adds one tensor's update to what is owed, looks at it, and moves the trained weights ahead by it, block by block, each
+    /// while it is in the cache.
+    /// </summary>
+    private void Accumulate(int tensor, Span<float> block, IBlockwiseCompressor? blockwise)
     {
         var gradient = vector!.Gradient(tensor);
         var weights = vector.Weights(tensor);
+        using var trained = lookahead > 0 ? FloatView.Of(vector.Parameters[tensor]) : default;
+        using var deployed = lookahead > 0 ? FloatView.Of(model!.Parameter(tensor)) : default;
         for (var start = 0; start < gradient.Length; start += block.Length)
         {
             var update = block[..Math.Min(block.Length, gradient.Length - start)];
             optimizer!.ComputeUpdate(
                 vector.RuleIndex(tensor), start, gradient.Slice(start, update.Length), weights.Slice(start, update.Length), update);
-            memory.Accumulate(update, vector.Layout.Offsets[tensor] + start);
+            var offset = vector.Layout.Offsets[tensor] + start;
+            var owed = memory.Accumulate(update, offset);
+            blockwise?.Scan(owed, offset);
+            if (lookahead > 0) LookAhead(deployed.Span.Slice(start, update.Length), owed, trained.Span.Slice(start, update.Length));
         }
+
+        trained.WriteBack();
     }
 
-    /// <summary>Puts the trained weights where the next gradient is to be taken.</summary>
-    private void LookAhead()
+    /// <summary>Puts trained weights where the next gradient is to be taken: y = w + α·e.</summary>
+    private void LookAhead(ReadOnlySpan<float> deployed, ReadOnlySpan<float> owed, Span<float> trained)
     {
+        for (var i = 0; i <= trained.Length - Vector<float>.Count; i += Vector<float>.Count)
+        {
+            (new Vector<float>(deployed[i..]) + (lookahead * new Vector<float>(owed[i..]))).CopyTo(trained[i..]);
+        }
+
+        for (var i = trained.Length - (trained.Length % Vector<float>.Count); i < trained.Length; i++) trained[i] = deployed[i] + (lookahead * owed[i]);
+    }
+
+    /// <summary>What was sent has changed w and e: puts the trained weights right there.</summary>
+    private void LookAheadAtSent()
+    {
+        var owed = memory.Accumulated;
         for (var t = 0; t < vector!.Layout.TensorCount; t++)
         {
+            var part = sent.Form == CompressedForm.Sparse ? vector.SparseRange(sent, t) : vector.Layout[t];
+            if (part.Start.Value == part.End.Value) continue;
             using var trained = FloatView.Of(vector.Parameters[t]);
             using var deployed = FloatView.Of(model!.Parameter(t));
-            TensorPrimitives.MultiplyAdd(memory.Accumulated[vector.Layout[t]], lookahead, deployed.Span, trained.Span);
+            var offset = vector.Layout.Offsets[t];
+            if (sent.Form == CompressedForm.Sparse)
+            {
+                var to = trained.Span;
+                var from = deployed.Span;
+                foreach (var index in sent.Indices[part]) to[index - offset] = from[index - offset] + (lookahead * owed[index]);
+            }
+            else
+            {
+                LookAhead(deployed.Span, owed[part], trained.Span);
+            }
+
             trained.WriteBack();
         }
     }

@@ -42,12 +42,13 @@ public sealed class ErrorFeedbackMemory : IResidualMemory
     public void Attach(VectorLayout layout) => residual.Attach(layout);
 
     /// <inheritdoc/>
-    public void Accumulate(ReadOnlySpan<float> gradient, int offset)
+    public ReadOnlySpan<float> Accumulate(ReadOnlySpan<float> gradient, int offset)
     {
         var part = residual.Part(offset, gradient.Length);
         if ((decay, gain) == (1, 1)) TensorPrimitives.Add(part, gradient, part);
         else AddScaled(part, gradient);
         GC.KeepAlive(this);
+        return part;
     }
 
     /// <inheritdoc/>

@@ -35,8 +35,9 @@ public interface IResidualMemory : IDisposable
     /// <summary>Adds a part of this step's gradient (or update) to what is owed.</summary>
     /// <param name="gradient">The values of the coordinates [offset, offset + length). Stays the caller's, unchanged.</param>
     /// <param name="offset">The first coordinate.</param>
+    /// <returns>What is to be compressed of these coordinates, as <see cref="Accumulated"/> shows it: for who wants to look at it while it is in the cache.</returns>
     /// <exception cref="ArgumentOutOfRangeException">The part does not lie within the n coordinates.</exception>
-    void Accumulate(ReadOnlySpan<float> gradient, int offset);
+    ReadOnlySpan<float> Accumulate(ReadOnlySpan<float> gradient, int offset);
 
     /// <summary>
     /// All n coordinates, to be read, not written: before <see cref="Release"/> what is to be compressed, after it what is still owed.

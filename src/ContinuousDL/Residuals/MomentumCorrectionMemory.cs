@@ -96,15 +96,17 @@ public sealed class MomentumCorrectionMemory : IResidualMemory
     /// <exception cref="InvalidOperationException">
     /// There is no layout yet; or gradients are clipped, and <see cref="BeginStep"/> was not called in this step.
     /// </exception>
-    public void Accumulate(ReadOnlySpan<float> gradient, int offset)
+    public ReadOnlySpan<float> Accumulate(ReadOnlySpan<float> gradient, int offset)
     {
         if (NeedsGradientNorm && clipping is null)
         {
             throw new InvalidOperationException("Clipping needs the norm of the whole gradient: in every step, BeginStep comes first.");
         }
 
-        Accumulate(velocity.Part(offset, gradient.Length), owed.Part(offset, gradient.Length), gradient, clipping ?? 1);
+        var part = owed.Part(offset, gradient.Length);
+        Accumulate(velocity.Part(offset, gradient.Length), part, gradient, clipping ?? 1);
         GC.KeepAlive(this);
+        return part;
     }
 
     /// <inheritdoc/>

@@ -34,12 +34,14 @@ public sealed class NoResidualMemory : IResidualMemory
     public void Attach(VectorLayout layout) => gradient.Attach(layout);
 
     /// <inheritdoc/>
-    public void Accumulate(ReadOnlySpan<float> gradient, int offset)
+    public ReadOnlySpan<float> Accumulate(ReadOnlySpan<float> gradient, int offset)
     {
-        gradient.CopyTo(this.gradient.Part(offset, gradient.Length));
+        var part = this.gradient.Part(offset, gradient.Length);
+        gradient.CopyTo(part);
         GC.KeepAlive(this);
         if (parts.Count > 0 && parts[^1].End == offset) parts[^1] = (parts[^1].Start, offset + gradient.Length);
         else parts.Add((offset, offset + gradient.Length));
+        return part;
     }
 
     /// <inheritdoc/>

@@ -103,6 +103,47 @@ public class RealModelTests
         value.data<float>()[0].Should().BeApproximately(0.5f, 0.005f);
     }
 
+    [TestCase(0.5)]
+    [TestCase(1)]
+    public void The_model_trains_at_the_deployed_weights_plus_a_share_of_what_is_owed(double lookahead)
+    {
+        random.manual_seed(4);
+        using var model = TestModels.Mlp();
+        using var optimizer = new FusedAdam(model.parameters(), 0.01, weightDecay: 0.01);
+        using var memory = new ErrorFeedbackMemory();
+        using var trainer = new ProactiveTrainer(
+            model, nn.CrossEntropyLoss(), optimizer, new ProactiveTrainerOptions { BatchSize = 8 },
+            new ProactiveTrainerComponents { Strategy = new UpdateCompression(new TopKCompressor(0.05), memory, lookahead) });
+        for (var step = 0; step < 50; step++)
+        {
+            Step(trainer, step);
+            var (deployed, owed) = (Floats(trainer.CreateSnapshot()), memory.Accumulated.ToArray());
+            var trained = Floats(ModelSnapshot.Of(model));
+            trained.Should().Equal(deployed.Zip(owed, (w, e) => w + ((float)lookahead * e)));
+        }
+
+        static float[] Floats(ModelSnapshot snapshot) =>
+            [.. Enumerable.Range(0, snapshot.Layout.Entries.Count).SelectMany(e => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(snapshot.Values(e)).ToArray())];
+    }
+
+    [Test]
+    public void Looking_at_blocks_gives_what_compressing_at_the_end_gives()
+    {
+        Run(new TopKCompressor(0.05)).Should().Equal(Run(new AtTheEnd(new TopKCompressor(0.05))));
+
+        static byte[] Run(IGradientCompressor compressor)
+        {
+            random.manual_seed(4);
+            using var model = nn.Sequential(("hidden", nn.Linear(TestModels.Features, 700)), ("relu", nn.ReLU()), ("output", nn.Linear(700, TestModels.Classes)));
+            using var optimizer = new FusedAdam(model.parameters(), 0.01);
+            using var trainer = new ProactiveTrainer(
+                model, nn.CrossEntropyLoss(), optimizer, new ProactiveTrainerOptions { BatchSize = 8 },
+                new ProactiveTrainerComponents { Strategy = new UpdateCompression(compressor) });
+            for (var step = 0; step < 50; step++) Step(trainer, step);
+            return TestModels.State(model);
+        }
+    }
+
     [Test]
     public void Sparse_gradients_of_embeddings_are_taken()
     {
@@ -233,6 +274,12 @@ public class RealModelTests
         using var scope = NewDisposeScope();
         var (inputs, targets) = TestModels.Arrivals(8, seed);
         trainer.Step(inputs, targets).Dispose();
+    }
+
+    /// <summary>Hides that a compressor can look at blocks.</summary>
+    private sealed class AtTheEnd(IGradientCompressor inner) : IGradientCompressor
+    {
+        public void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result) => inner.Compress(vector, layout, result);
     }
 
     /// <summary>What a model under test is like.</summary>
