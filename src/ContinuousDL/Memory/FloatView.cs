@@ -39,6 +39,23 @@ internal readonly unsafe struct FloatView : IDisposable
         return new FloatView(tensor, dense.cpu().to(ScalarType.Float32).contiguous().clone().MoveToOuterDisposeScope().DetachFromDisposeScope());
     }
 
+    /// <summary>Whether the span is the tensor's own memory.</summary>
+    public bool IsDirect => copy is null;
+
+    /// <summary>Adds what the view holds to the tensor, in the tensor's own dtype or in float32, whichever is finer.</summary>
+    public void AddToTensor()
+    {
+        if (copy is null) throw new InvalidOperationException("The view is the tensor itself.");
+        using var guard = no_grad();
+        using var target = tensor.detach();
+        using var shaped = copy.view(tensor.shape);
+        using var addend = shaped.to(target.device);
+
+        // Both operands are promoted to the finer dtype, and only the sum is rounded.
+        using var sum = target.add(addend);
+        _ = target.copy_(sum);
+    }
+
     /// <summary>Makes the tensor hold what the view holds, rounded to its dtype.</summary>
     public void WriteBack()
     {

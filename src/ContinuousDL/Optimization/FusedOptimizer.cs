@@ -41,9 +41,9 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         var parameters = param_group.Parameters.ToArray();
         foreach (var parameter in parameters)
         {
-            if (states.Any(s => ReferenceEquals(s.Parameter, parameter)))
+            if (states.Any(s => s.Parameter.Handle == parameter.Handle) || parameters.Count(p => p.Handle == parameter.Handle) > 1)
             {
-                throw new ArgumentException("A parameter can be in one parameter group only.", nameof(param_group));
+                throw new ArgumentException("A parameter can be in one parameter group only, once.", nameof(param_group));
             }
 
             if (!Scalars.IsTrainable(parameter.dtype))
@@ -71,6 +71,7 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
 
         for (var p = 0; p < states.Count; p++)
         {
+            states[p].IsInStep = hasGradient[p];
             if (hasGradient[p]) Begin(states[p]);
         }
     }
@@ -84,7 +85,11 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         ComputeAt(states[parameter], elements, gradient, weights, update);
 
     /// <inheritdoc />
-    public void ApplyUpdate() => step();
+    public void ApplyUpdate()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        Apply(states.Where(s => s.IsInStep));
+    }
 
     /// <summary>Applies the update of every parameter that has a gradient, in place, as any TorchSharp optimizer does.</summary>
     /// <param name="closure">Computes the loss again, if given.</param>
@@ -93,17 +98,14 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
     {
         ObjectDisposedException.ThrowIf(disposed, this);
         var loss = closure?.Invoke();
-        var update = ArrayPool<float>.Shared.Rent(BlockSize);
-        foreach (var state in states)
+        Apply(states.Where(HasGradient).Select(Begin));
+        return loss!;
+
+        static bool HasGradient(ParameterState state)
         {
             using var gradient = state.Parameter.grad;
-            if (gradient is null) continue;
-            Begin(state);
-            Apply(state, gradient, update.AsSpan(0, BlockSize));
+            return gradient is not null;
         }
-
-        ArrayPool<float>.Shared.Return(update);
-        return loss!;
     }
 
     /// <summary>Not supported: the moments are no tensors. Use <see cref="SaveState"/>.</summary>
@@ -187,10 +189,31 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         base.Dispose(disposing);
     }
 
-    private void Begin(ParameterState state)
+    /// <summary>Counts a step, and makes room for the moments that the group's options want by now.</summary>
+    private ParameterState Begin(ParameterState state)
     {
         state.Step++;
-        state.Moments ??= new NativeBuffer<float>(checked(MomentsOf(state.Group) * state.Length));
+        var length = checked(MomentsOf(state.Group) * state.Length);
+        if (state.Moments?.Length == length) return state;
+
+        // An option that needs more moments was switched on meanwhile: those there are keep their values.
+        var larger = new NativeBuffer<float>(length);
+        state.Moments?.Span[..Math.Min(state.Moments.Length, length)].CopyTo(larger.Span);
+        state.Moments?.Dispose();
+        state.Moments = larger;
+        return state;
+    }
+
+    private void Apply(IEnumerable<ParameterState> chosen)
+    {
+        var update = ArrayPool<float>.Shared.Rent(BlockSize);
+        foreach (var state in chosen)
+        {
+            using var gradient = state.Parameter.grad;
+            if (gradient is not null) Apply(state, gradient, update.AsSpan(0, BlockSize));
+        }
+
+        ArrayPool<float>.Shared.Return(update);
     }
 
     private void Apply(ParameterState state, Tensor gradient, Span<float> update)
@@ -204,10 +227,12 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
             var length = Math.Min(BlockSize, state.Length - start);
             var block = weights.Slice(start, length);
             Compute(state, start, gradients.Slice(start, length), block, update[..length]);
-            TensorPrimitives.Add(block, update[..length], block);
+            if (weightView.IsDirect) TensorPrimitives.Add(block, update[..length], block);
+            else update[..length].CopyTo(block);
         }
 
-        weightView.WriteBack();
+        // Weights of another dtype get the update added in their own precision; going through float32 would round them.
+        if (!weightView.IsDirect) weightView.AddToTensor();
     }
 
     /// <summary>A parameter, its group, and the moments kept for it: moment m of element i at <c>m · Length + i</c>.</summary>
@@ -221,6 +246,9 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
 
         /// <summary>How many steps the parameter has taken.</summary>
         public long Step { get; set; }
+
+        /// <summary>Whether the step that began takes the parameter along.</summary>
+        public bool IsInStep { get; set; }
 
         public NativeBuffer<float>? Moments { get; set; }
 

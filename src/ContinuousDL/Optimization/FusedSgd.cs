@@ -140,7 +140,7 @@ public sealed class FusedSgd : FusedOptimizer, IMomentum
             undamped = state.Step == 1 ? 1 : (float)(1 - options.Dampening!.Value);
             weightDecay = (float)options.WeightDecay!.Value;
             nesterov = options.Nesterov!.Value;
-            HasMomentum = state.Moments is { Length: > 0 };
+            HasMomentum = momentum != 0;
         }
 
         public bool HasMomentum { get; }
