@@ -11,8 +11,8 @@ namespace ContinuousDL.Cuda;
 /// </summary>
 /// <remarks>
 /// Plain TorchSharp operations, a few passes over memory for each step. Works on any device; on the CPU the result is bit for
-/// bit that of <see cref="UpdateCompression"/> with the same optimizer, which is faster there. The optimizer should be a
-/// TorchSharp one, which keeps its moments on the device. Memory on the device: a copy of the trainable parameters and 4 bytes
+/// bit that of <see cref="UpdateCompression"/> with the same TorchSharp optimizer, which is faster there. The library's own
+/// optimizers work, but keep their moments in main memory. Memory on the device: a copy of the trainable parameters and 4 bytes
 /// for each.
 /// </remarks>
 public sealed class CudaUpdateCompression : IDeploymentStrategy
@@ -41,7 +41,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         ArgumentNullException.ThrowIfNull(trainable);
         if (vector is not null) throw new InvalidOperationException($"This {nameof(CudaUpdateCompression)} serves a trainer already; make a new one for each.");
         using var guard = no_grad();
-        residual = zeros(trainable.Layout.Length, device: trainable.Parameters[0].device).DetachFromDisposeScope();
+        residual = zeros(trainable.Layout.Length, dtype: ScalarType.Float32, device: trainable.Parameters[0].device).DetachFromDisposeScope();
         snapshots = [.. trainable.Parameters.Select(p => p.detach().clone().DetachFromDisposeScope())];
         (vector, optimizer, model) = (trainable, rule, deployed);
     }
@@ -58,7 +58,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         for (var t = 0; t < snapshots.Length; t++) TakeUpdateBack(t);
 
         var length = vector.Layout.Length;
-        var k = Math.Clamp((int)Math.Floor(density * length), 1, length);
+        var k = Math.Clamp((int)((decimal)density * length), 1, length);
         var indices = DeviceTopK.Select(residual!, k);
         Send(indices, residual!.index_select(0, indices));
     }

@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda;
@@ -15,12 +16,13 @@ internal static class DeviceTopK
     public static Tensor Select(Tensor vector, int k)
     {
         using var scope = NewDisposeScope();
+        using Scalar zero = 0;
 
         // topk says nothing of which of several equal values it takes, so it only gives the threshold.
         var magnitudes = vector.abs();
         var threshold = magnitudes.topk(k, 0, largest: true, sorted: false).values.min();
         var above = magnitudes.gt(threshold).nonzero().flatten();
-        var ties = magnitudes.eq(threshold).logical_and(magnitudes.gt(0)).nonzero().flatten();
+        var ties = magnitudes.eq(threshold).logical_and(magnitudes.gt(zero)).nonzero().flatten();
         var rest = Math.Min(k - above.shape[0], ties.shape[0]);
         return cat([above, ties.narrow(0, 0, rest)], 0).sort(0).Values.MoveToOuterDisposeScope();
     }

@@ -48,11 +48,13 @@ public sealed class ProactiveTrainer : IDisposable
     private readonly ILogger logger;
     private readonly ContinuousDLMetrics metrics;
     private readonly TrainableVector trainable;
+    private readonly DeployedModel deployed;
     private readonly BufferGuard buffers;
     private readonly TrainingMode trainingMode;
     private readonly long[] indices;
     private long firstNew;
     private bool disposed;
+    private Exception? fault;
 
     /// <summary>Makes a trainer of a model with one input and one output.</summary>
     /// <param name="model">The model, as it is: its current state is the deployed state at sequence 0. It stays the caller's.</param>
@@ -100,7 +102,7 @@ public sealed class ProactiveTrainer : IDisposable
         this.model = model;
         this.batchLoss = batchLoss;
         this.predict = predict;
-        this.options = (options ?? new ProactiveTrainerOptions()).Validate();
+        this.options = (options ?? new ProactiveTrainerOptions()).Validate().Copy();
 
         components ??= new ProactiveTrainerComponents();
         history = components.History ?? new InMemorySampleHistory();
@@ -109,14 +111,19 @@ public sealed class ProactiveTrainer : IDisposable
         strategy = components.Strategy ?? new UpdateCompression(
             new TopKCompressor(this.options.Density), lookahead: UpdateCompression.LookaheadFor(this.options.Density));
         Evaluator = components.Evaluator ?? new LossEvaluator();
+        if (predict is null && Evaluator is ClassificationEvaluator && this.options.EvaluateArrivals)
+        {
+            throw new ArgumentException("A ClassificationEvaluator needs predictions: give the trainer a function that predicts.", nameof(predict));
+        }
+
         logger = components.Logger ?? NullLogger<ProactiveTrainer>.Instance;
 
         metrics = new ContinuousDLMetrics(components.MeterFactory);
 
         var tensors = ModelTensors.Of(model);
         trainable = new TrainableVector(tensors, rule);
-        Deployed = new DeployedModel(tensors, trainable, this.options.Buffers);
-        strategy.Attach(trainable, rule, Deployed);
+        deployed = new DeployedModel(tensors, trainable, this.options.Buffers);
+        strategy.Attach(trainable, rule, deployed);
         buffers = new BufferGuard(tensors);
         trainingMode = new TrainingMode(model);
         indices = new long[this.options.BatchSize];
@@ -124,8 +131,8 @@ public sealed class ProactiveTrainer : IDisposable
         Log.Started(logger, tensors.Layout.Count, trainable.Layout.Length, strategy.GetType().Name);
     }
 
-    /// <summary>What the replicas hold after the last step.</summary>
-    public DeployedModel Deployed { get; }
+    /// <summary>The state that the replicas have after the last step: its sequence and digest.</summary>
+    public IDeployedState Deployed => deployed;
 
     /// <summary>What was measured of the deployed model on the arrivals, before they were trained on.</summary>
     public IPrequentialEvaluator Evaluator { get; }
@@ -160,7 +167,7 @@ public sealed class ProactiveTrainer : IDisposable
     /// <exception cref="ObjectDisposedException">The trainer, or one of the tensors, is disposed.</exception>
     public ObserveResult Observe(Tensor inputs, Tensor targets)
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
+        ThrowIfUnusable();
         CheckArrivals(inputs, targets);
         using var scope = NewDisposeScope();
         var (predictions, loss) = options.EvaluateArrivals ? Evaluate(inputs, targets) : (null, null);
@@ -172,11 +179,12 @@ public sealed class ProactiveTrainer : IDisposable
     /// <summary>Takes one step: trains on a mini-batch of new and historical samples, and moves the deployed model.</summary>
     /// <returns>What it did. Dispose it when its update has been sent.</returns>
     /// <exception cref="InvalidOperationException">There are no samples to train on.</exception>
-    /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw.</exception>
-    /// <exception cref="ObjectDisposedException">The trainer is disposed.</exception>
+    /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
+    /// <exception cref="ObjectDisposedException">The trainer or the model is disposed.</exception>
+    /// <remarks>When the optimizer, the strategy or one of its parts throws, the deployed model is what the replicas have, but the trainer can't go on: it says so at every later call.</remarks>
     public StepResult Step()
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
+        ThrowIfUnusable();
         var clock = new PhaseClock();
         using var scope = NewDisposeScope();
         var range = new SampleRange(history.FirstIndex, Math.Max(firstNew, history.FirstIndex), history.EndIndex);
@@ -200,10 +208,7 @@ public sealed class ProactiveTrainer : IDisposable
             (loss, problem) = ComputeGradients(inputs, targets, ref clock);
             if (problem is null)
             {
-                using (no_grad()) strategy.Step();
-                clock.Lap(ref clock.Update);
-                update = Deployed.Commit();
-                clock.Lap(ref clock.Deploy);
+                update = Deploy(ref clock);
             }
             else
             {
@@ -244,21 +249,21 @@ public sealed class ProactiveTrainer : IDisposable
     /// <exception cref="InvalidOperationException">The trainer was made without a way to predict.</exception>
     public Tensor Predict(Tensor inputs)
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
+        ThrowIfUnusable();
         ArgumentNullException.ThrowIfNull(inputs);
         if (predict is null) throw new InvalidOperationException("The trainer was made without a function that predicts.");
         using var mode = EvaluationMode.Enter(model);
         using var guard = no_grad();
-        using var state = Deployed.Enter();
-        using var onDevice = inputs.to(trainable.Parameters[0].device);
-        return predict(onDevice);
+        using var state = deployed.Enter();
+        using var scope = NewDisposeScope();
+        return predict(inputs.to(trainable.Parameters[0].device)).MoveToOuterDisposeScope();
     }
 
     /// <summary>Copies the deployed model's state: where a replica starts.</summary>
     public ModelSnapshot CreateSnapshot()
     {
-        ObjectDisposedException.ThrowIf(disposed, this);
-        return Deployed.CreateSnapshot();
+        ThrowIfUnusable();
+        return deployed.CreateSnapshot();
     }
 
     /// <summary>Disposes history, strategy and update rule, and what the trainer made itself; not the model, the loss and the optimizer.</summary>
@@ -267,10 +272,24 @@ public sealed class ProactiveTrainer : IDisposable
         if (disposed) return;
         disposed = true;
         strategy.Dispose();
-        Deployed.Dispose();
+        deployed.Dispose();
         history.Dispose();
         metrics.Dispose();
         if (rule is not Optimizer) rule.Dispose();
+    }
+
+    private void ThrowIfUnusable()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (fault is not null)
+        {
+            throw new InvalidOperationException("An earlier step failed half way, so that the optimizer's moments and the residuals may not fit the deployed model any more. Make a new trainer.", fault);
+        }
+
+        if (trainable.Parameters[0].IsInvalid)
+        {
+            throw new ObjectDisposedException(nameof(model), "The model's parameters are gone: it was disposed, or moved to another device or dtype after the trainer was made.");
+        }
     }
 
     private static Func<Tensor, Tensor, Tensor> Combine(nn.Module<Tensor, Tensor> model, nn.Module<Tensor, Tensor, Tensor> loss) =>
@@ -291,8 +310,39 @@ public sealed class ProactiveTrainer : IDisposable
 
     private static string Shape(Tensor tensor) => $"[{string.Join(", ", tensor.shape)}] {tensor.dtype}";
 
-    /// <summary>Tells logger and meter of a step.</summary>
+    /// <summary>Moves the trained and the deployed model.</summary>
+    private ModelUpdate Deploy(ref PhaseClock clock)
+    {
+        try
+        {
+            using (no_grad()) strategy.Step();
+            clock.Lap(ref clock.Update);
+            var update = deployed.Commit();
+            clock.Lap(ref clock.Deploy);
+            return update;
+        }
+        catch (Exception e)
+        {
+            // Moments and residuals may have moved while the deployed model has not: going on would break the books.
+            fault = e;
+            throw;
+        }
+    }
+
+    /// <summary>Tells logger and meter of a step. What listens there must not make a caller lose the update.</summary>
     private void Report(StepResult result, SkipReason? skipped)
+    {
+        try
+        {
+            Tell(result, skipped);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            Debug.WriteLine(e);
+        }
+    }
+
+    private void Tell(StepResult result, SkipReason? skipped)
     {
         var timings = result.Timings;
         metrics.RecordPhase(StepPhase.Gather, timings.Gather);
@@ -315,7 +365,18 @@ public sealed class ProactiveTrainer : IDisposable
     /// <summary>The gradients of a batch; and where they are not finite, why.</summary>
     private (double Loss, (SkipReason Reason, string Message)? Problem) ComputeGradients(Tensor inputs, Tensor targets, ref PhaseClock clock)
     {
-        var loss = batchLoss(inputs, targets);
+        using var recording = enable_grad();
+        Tensor loss;
+        try
+        {
+            loss = batchLoss(inputs, targets);
+        }
+        catch (ExternalException e)
+        {
+            throw new InvalidOperationException(
+                $"The model or its loss failed on a batch of inputs {Shape(inputs)} with targets {Shape(targets)}: {e.Message.Split('\n')[0]}", e);
+        }
+
         var value = ToScalar(loss);
         clock.Lap(ref clock.Forward);
         (SkipReason Reason, string Message)? problem = double.IsFinite(value) ? null : (SkipReason.NonFiniteLoss, $"The loss is {value}.");
@@ -341,7 +402,7 @@ public sealed class ProactiveTrainer : IDisposable
         var start = Stopwatch.GetTimestamp();
         using var mode = EvaluationMode.Enter(model);
         using var guard = no_grad();
-        using var state = Deployed.Enter();
+        using var state = deployed.Enter();
         var device = trainable.Parameters[0].device;
         var (input, target) = (inputs.to(device), targets.to(device));
         try

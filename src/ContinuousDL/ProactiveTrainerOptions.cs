@@ -10,7 +10,7 @@ public sealed class ProactiveTrainerOptions
     [Range(1, 1 << 24)]
     public int BatchSize { get; set; } = 128;
 
-    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. <value>8.</value></summary>
+    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. Above the batch size, one step leaves new samples over: step while <see cref="ProactiveTrainer.PendingSamples"/> is that many. <value>8.</value></summary>
     [Range(1, 1 << 24)]
     public int TriggerSize { get; set; } = 8;
 
@@ -18,7 +18,7 @@ public sealed class ProactiveTrainerOptions
     /// The share of the trainable coordinates that a step may change, for the deployment strategy that a trainer makes when it
     /// is given none: lower, and updates are smaller. <value>0.001.</value>
     /// </summary>
-    [Range(double.Epsilon, 1)]
+    [Range(0.0, 1.0, MinimumIsExclusive = true, ErrorMessage = "It must be above 0 and at most 1.")]
     public double Density { get; set; } = 1e-3;
 
     /// <summary>The seed of the sampler that a trainer makes when it is given none. Dropout and the like follow TorchSharp's own seed. <value>0.</value></summary>
@@ -34,6 +34,14 @@ public sealed class ProactiveTrainerOptions
     /// <summary>How buffers, such as the running statistics of batch normalisation, are deployed.</summary>
     [Required]
     public BufferDeploymentOptions Buffers { get; set; } = new();
+
+    /// <summary>A copy, so that what is changed later has no effect.</summary>
+    internal ProactiveTrainerOptions Copy()
+    {
+        var copy = (ProactiveTrainerOptions)MemberwiseClone();
+        copy.Buffers = new BufferDeploymentOptions { Mode = Buffers.Mode, Interval = Buffers.Interval, Count = Buffers.Count };
+        return copy;
+    }
 
     /// <summary>Checks every option, those of <see cref="Buffers"/> included.</summary>
     /// <exception cref="ArgumentException">One is out of range; the message names it.</exception>

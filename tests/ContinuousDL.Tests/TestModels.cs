@@ -50,7 +50,10 @@ internal static class TestModels
     /// <summary>A tensor's elements as raw bytes, in row-major order.</summary>
     public static byte[] Bytes(Tensor tensor)
     {
-        using var copy = tensor.detach().contiguous().clone();
+        // Each temporary has a name: a chained one could be finalized while native code still reads it.
+        using var detached = tensor.detach();
+        using var contiguous = detached.contiguous();
+        using var copy = contiguous.clone();
         return copy.bytes.ToArray();
     }
 }

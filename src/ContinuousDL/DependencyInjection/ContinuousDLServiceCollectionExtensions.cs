@@ -28,12 +28,18 @@ public static class ContinuousDLServiceCollectionExtensions
     /// <param name="model">Makes the model. The container owns it.</param>
     /// <param name="configure">Sets options. They are validated when the trainer is made, and at the start of a host.</param>
     /// <returns>A builder for the rest.</returns>
+    /// <exception cref="InvalidOperationException">A trainer is registered already.</exception>
     public static ContinuousDLBuilder<TModule> AddContinuousDL<TModule>(
         this IServiceCollection services, Func<IServiceProvider, TModule> model, Action<ProactiveTrainerOptions>? configure = null)
         where TModule : nn.Module<Tensor, Tensor>
     {
         ArgumentNullException.ThrowIfNull(services);
         ArgumentNullException.ThrowIfNull(model);
+        if (services.Any(s => s.ServiceType == typeof(ProactiveTrainer)))
+        {
+            throw new InvalidOperationException("A ProactiveTrainer is registered already; a container has one.");
+        }
+
         var options = services.AddOptions<ProactiveTrainerOptions>().ValidateOnStart();
         if (configure is not null) options.Configure(configure);
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IValidateOptions<ProactiveTrainerOptions>, ProactiveTrainerOptionsValidator>());

@@ -22,6 +22,7 @@ public enum BufferDeploymentMode
 public sealed class BufferDeploymentOptions
 {
     /// <summary>When buffers are deployed: often keeps the statistics fresh, seldom keeps updates small. <value><see cref="BufferDeploymentMode.EveryUpdate"/>.</value></summary>
+    [EnumDataType(typeof(BufferDeploymentMode))]
     public BufferDeploymentMode Mode { get; set; } = BufferDeploymentMode.EveryUpdate;
 
     /// <summary>For <see cref="BufferDeploymentMode.Periodic"/>: deploy with every how-many-th update. <value>100.</value></summary>

@@ -28,14 +28,10 @@ public sealed class DenseDeployment : IDeploymentStrategy
     }
 
     /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
-    {
-    }
+    public void SaveState(BinaryWriter writer) => StrategyState.Save(writer, nameof(DenseDeployment));
 
     /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
-    {
-    }
+    public void LoadState(BinaryReader reader) => StrategyState.Check(reader, nameof(DenseDeployment));
 
     /// <inheritdoc />
     public void Dispose()

@@ -1,8 +1,10 @@
 using System.Buffers;
+using System.Numerics.Tensors;
 using ContinuousDL.Compression;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
 using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace ContinuousDL.Deployment;
 
@@ -14,7 +16,7 @@ namespace ContinuousDL.Deployment;
 /// since training moves them at every step. A strategy changes it at most once a step, through <see cref="Add(CompressedGradient)"/> or
 /// <see cref="TakeAll"/>.
 /// </remarks>
-public sealed class DeployedModel : IDisposable
+public sealed class DeployedModel : IDeployedState, IDisposable
 {
     private readonly ModelTensors trained;
     private readonly TensorSlot[] slots;
@@ -88,6 +90,10 @@ public sealed class DeployedModel : IDisposable
         ArgumentNullException.ThrowIfNull(delta);
         BeginChange();
         delta.Dequantize();
+        if (TensorPrimitives.IndexOfMaxMagnitude(delta.Values) is >= 0 and var largest && !float.IsFinite(delta.Values[largest]))
+        {
+            throw new NonFiniteException("The update is not finite, although the gradient was: the learning rate is too high for it. The deployed model is as it was.", double.NaN, null);
+        }
         for (var t = 0; t < entries.Length; t++)
         {
             if (delta.Form == CompressedForm.Sparse)
@@ -131,7 +137,13 @@ public sealed class DeployedModel : IDisposable
     }
 
     /// <summary>Copies the state.</summary>
-    internal ModelSnapshot CreateSnapshot() => new(Layout, slots, Sequence);
+    /// <exception cref="InvalidOperationException">Its values are not those that were deployed.</exception>
+    internal ModelSnapshot CreateSnapshot()
+    {
+        var snapshot = new ModelSnapshot(Layout, slots, Sequence);
+        return snapshot.StateDigest == Digest ? snapshot : throw new InvalidOperationException(
+            "The model was changed by something else than the trainer (loading weights, an optimizer of its own), so replicas can't follow it. Make a new trainer of it.");
+    }
 
     /// <summary>
     /// Makes the module hold the deployed values until the result is disposed, which puts the trained ones back. Costs nothing

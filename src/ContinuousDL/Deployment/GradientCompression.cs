@@ -55,6 +55,8 @@ public sealed class GradientCompression : IDeploymentStrategy
         compressor.Compress(memory.Accumulated, vector.Layout, sent);
         sent.Dequantize();
 
+        if (sent.Form != CompressedForm.Sparse) KeepWhatHasNoGradient();
+
         // A tensor without a gradient in this step may still be owed coordinates that are selected now.
         for (var t = 0; t < flags.Length; t++) flags[t] = vector.HasGradient[t] || (sent.Form == CompressedForm.Sparse && Count(t) > 0);
         if (optimizer!.ReadsParameterGradients) vector.ReplaceGradients(sent, flags);
@@ -69,6 +71,7 @@ public sealed class GradientCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
+        StrategyState.Save(writer, nameof(GradientCompression));
         memory.SaveState(writer);
         compressor.SaveState(writer);
     }
@@ -76,12 +79,22 @@ public sealed class GradientCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void LoadState(BinaryReader reader)
     {
+        StrategyState.Check(reader, nameof(GradientCompression));
         memory.LoadState(reader);
         compressor.LoadState(reader);
     }
 
     /// <inheritdoc />
     public void Dispose() => memory.Dispose();
+
+    /// <summary>A tensor without a gradient takes no step, so what would be sent of it must stay owed.</summary>
+    private void KeepWhatHasNoGradient()
+    {
+        for (var t = 0; t < flags.Length; t++)
+        {
+            if (!vector!.HasGradient[t]) sent.Values[vector.Layout[t]].Clear();
+        }
+    }
 
     private int Count(int tensor)
     {

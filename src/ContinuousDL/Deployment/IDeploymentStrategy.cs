@@ -22,11 +22,11 @@ public interface IDeploymentStrategy : IDisposable
     /// <summary>Takes one step, with the gradients that the trainable vector has. They are finite.</summary>
     void Step();
 
-    /// <summary>Writes the state of everything that the strategy consists of (residuals, random state, its own copies), but for the rule's.</summary>
+    /// <summary>Writes what the strategy is made of: residuals and random state. Neither the rule's state nor the model's, trained or deployed.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>
     void SaveState(BinaryWriter writer);
 
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Called after <see cref="Attach"/>.</summary>
+    /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Called after <see cref="Attach"/>, when trained and deployed model are as they were then.</summary>
     /// <param name="reader">Where to read it from. Stays open.</param>
     /// <exception cref="InvalidDataException">It is not the state of a strategy like this one.</exception>
     void LoadState(BinaryReader reader);

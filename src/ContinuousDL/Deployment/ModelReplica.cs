@@ -23,7 +23,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     private int[] pending = [];
     private int pendingCount;
     private bool pendingAll;
-    private bool disposed;
+    private volatile bool disposed;
 
     /// <summary>Makes a replica that starts from a snapshot.</summary>
     /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode.</param>
@@ -36,13 +36,22 @@ public sealed class ModelReplica<TModule> : IDisposable
         var first = create() ?? throw new ArgumentException("The function returned null.", nameof(create));
         var second = create() ?? throw new ArgumentException("The function returned null.", nameof(create));
         if (ReferenceEquals(first, second)) throw new ArgumentException("The function must make a new module at every call.", nameof(create));
-        sides = [new Side(first), new Side(second)];
-        foreach (var side in sides)
+        try
         {
-            snapshot.CopyTo(side.Model);
-            side.Module.eval();
-            side.Sequence = snapshot.Sequence;
-            side.Digest = snapshot.StateDigest;
+            sides = [new Side(first), new Side(second)];
+            foreach (var side in sides)
+            {
+                snapshot.CopyTo(side.Model);
+                side.Module.eval();
+                side.Sequence = snapshot.Sequence;
+                side.Digest = snapshot.StateDigest;
+            }
+        }
+        catch
+        {
+            first.Dispose();
+            second.Dispose();
+            throw;
         }
     }
 
@@ -66,8 +75,8 @@ public sealed class ModelReplica<TModule> : IDisposable
             var side = sides[Volatile.Read(ref active)];
             Interlocked.Increment(ref side.Readers);
 
-            // Whoever counts itself in after the sides have changed places must not use the side that is being written.
-            if (ReferenceEquals(side, sides[Volatile.Read(ref active)])) return new Lease(side);
+            // Whoever counts itself in after the sides have changed places must not use the side that is being written; nor one that is being disposed.
+            if (!disposed && ReferenceEquals(side, sides[Volatile.Read(ref active)])) return new Lease(side);
             Interlocked.Decrement(ref side.Readers);
         }
     }
@@ -75,11 +84,14 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <summary>Applies an update, atomically.</summary>
     /// <param name="update">The update. It stays the caller's.</param>
     /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
+    /// <remarks>
+    /// After any exception the replica is as it was, and goes on answering. Not to be called by a thread that holds a lease: it
+    /// would wait for itself. The update must not be disposed meanwhile.
+    /// </remarks>
     /// <exception cref="ModelMismatchException">The update is for another architecture.</exception>
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
     /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
     /// <exception cref="ObjectDisposedException">The replica or the update is disposed.</exception>
-    /// <remarks>After any exception the replica is as it was, and goes on answering.</remarks>
     public bool Apply(ModelUpdate update)
     {
         ArgumentNullException.ThrowIfNull(update);
@@ -92,6 +104,12 @@ public sealed class ModelReplica<TModule> : IDisposable
             {
                 throw new ModelMismatchException(
                     $"The update is for a model with the fingerprint {update.ModelFingerprint:x32}, the replica's is {Layout.Fingerprint:x32}: the architectures differ.");
+            }
+
+            if (update.Sequence == current.Sequence && update.StateDigest != current.Digest)
+            {
+                throw new ReplicaDivergedException(
+                    $"Update {update.Sequence} leads to another state than the one that the replica has at that sequence: it is of another trainer, or of another run. Start from a snapshot.");
             }
 
             if (update.Sequence <= current.Sequence) return false;
@@ -253,27 +271,32 @@ public sealed class ModelReplica<TModule> : IDisposable
     }
 
     /// <summary>The use of a replica's model at one sequence. Dispose it when done.</summary>
-    public readonly struct Lease : IDisposable
+    public sealed class Lease : IDisposable
     {
-        private readonly Side side;
+        private Side? held;
 
-        internal Lease(Side side) => this.side = side;
+        internal Lease(Side side) => held = side;
 
         /// <summary>The module, in eval mode. It stays the replica's: not to be changed, disposed, or used after the lease. Run it under <c>torch.no_grad()</c>.</summary>
-        public TModule Module => side.Module;
+        public TModule Module => Held.Module;
 
         /// <summary>The sequence of its state.</summary>
-        public long Sequence => side.Sequence;
+        public long Sequence => Held.Sequence;
 
         /// <summary>The digest of its state, as it follows from the updates.</summary>
-        public ulong Digest => side.Digest;
+        public ulong Digest => Held.Digest;
 
-        /// <summary>Ends the use.</summary>
-        public void Dispose() => Interlocked.Decrement(ref side.Readers);
+        /// <summary>Ends the use. Doing so twice is harmless.</summary>
+        public void Dispose()
+        {
+            if (Interlocked.Exchange(ref held, null) is { } side) Interlocked.Decrement(ref side.Readers);
+        }
 
-        internal ulong ComputeDigest() => side.Model.ComputeDigest();
+        private Side Held => held ?? throw new ObjectDisposedException(nameof(Lease));
 
-        internal ModelSnapshot CreateSnapshot() => new(side.Model.Layout, side.Model.Slots, side.Sequence);
+        internal ulong ComputeDigest() => Held.Model.ComputeDigest();
+
+        internal ModelSnapshot CreateSnapshot() => new(Held.Model.Layout, Held.Model.Slots, Held.Sequence);
     }
 
     /// <summary>One of the two copies of the model.</summary>

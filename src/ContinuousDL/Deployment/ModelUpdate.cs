@@ -54,8 +54,9 @@ public sealed class ModelUpdate : IDisposable
     {
         get
         {
-            ObjectDisposedException.ThrowIf(coordinates is null, this);
-            return coordinates.AsSpan(0, IsWhole ? 0 : Count);
+            var array = coordinates;
+            ObjectDisposedException.ThrowIf(array is null, this);
+            return array.AsSpan(0, IsWhole ? 0 : Count);
         }
     }
 
@@ -65,15 +66,16 @@ public sealed class ModelUpdate : IDisposable
     {
         get
         {
-            ObjectDisposedException.ThrowIf(values is null, this);
-            return values.AsSpan(0, valueBytes);
+            var array = values;
+            ObjectDisposedException.ThrowIf(array is null, this);
+            return array.AsSpan(0, valueBytes);
         }
     }
 
     /// <summary>The size before any coding: 4 bytes for each coordinate listed, and the values.</summary>
     public long SizeInBytes => valueBytes + (IsWhole ? 0 : 4L * Count);
 
-    /// <summary>Gives the update's memory back. Its coordinates and values can't be read any more.</summary>
+    /// <summary>Gives the update's memory back. Its coordinates and values can't be read any more, and must not be in use.</summary>
     public void Dispose()
     {
         if (Interlocked.Exchange(ref coordinates, null) is { Length: > 0 } c) ArrayPool<int>.Shared.Return(c);

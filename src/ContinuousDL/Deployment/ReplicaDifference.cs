@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace ContinuousDL.Deployment;
 
@@ -46,9 +47,7 @@ public sealed class ReplicaDifference : IDeploymentStrategy
         optimizer.ApplyUpdate();
         for (var t = 0; t < vector.Layout.TensorCount; t++)
         {
-            using var trained = FloatView.Of(vector.Parameters[t]);
-            using var deployed = FloatView.Of(model!.Parameter(t));
-            TensorPrimitives.Subtract(trained.Span, deployed.Span, difference!.Span[vector.Layout[t]]);
+            Subtract(vector.Parameters[t], model!.Parameter(t), difference!.Span[vector.Layout[t]]);
         }
 
         compressor.Compress(difference!.Span, vector.Layout, sent);
@@ -56,11 +55,36 @@ public sealed class ReplicaDifference : IDeploymentStrategy
     }
 
     /// <inheritdoc />
-    public void SaveState(BinaryWriter writer) => compressor.SaveState(writer);
+    public void SaveState(BinaryWriter writer)
+    {
+        StrategyState.Save(writer, nameof(ReplicaDifference));
+        compressor.SaveState(writer);
+    }
 
     /// <inheritdoc />
-    public void LoadState(BinaryReader reader) => compressor.LoadState(reader);
+    public void LoadState(BinaryReader reader)
+    {
+        StrategyState.Check(reader, nameof(ReplicaDifference));
+        compressor.LoadState(reader);
+    }
 
     /// <inheritdoc />
     public void Dispose() => difference?.Dispose();
+
+    private static void Subtract(Tensor trained, Tensor deployed, Span<float> result)
+    {
+        using var from = FloatView.Of(trained);
+        using var to = FloatView.Of(deployed);
+        if (from.IsDirect && to.IsDirect)
+        {
+            TensorPrimitives.Subtract(from.Span, to.Span, result);
+            return;
+        }
+
+        // In the tensors' own dtype: a difference below float32's precision of the values counts too.
+        using var current = trained.detach();
+        using var change = current.sub(deployed);
+        using var view = FloatView.Of(change);
+        view.Span.CopyTo(result);
+    }
 }

@@ -4,6 +4,8 @@ using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace ContinuousDL.Deployment;
 
@@ -40,7 +42,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// <param name="compressor">Picks what is applied.</param>
     /// <param name="memory">Keeps the rest. Default: error feedback. Disposed with the strategy.</param>
     /// <param name="lookahead">α: how far towards what is owed the gradient is taken, in [0, 1]. Default: 0, at the deployed weights. <see cref="LookaheadFor"/> gives a good one for a density.</param>
-    /// <exception cref="ArgumentException">The memory clips gradients, which are not what is accumulated here.</exception>
+    /// <exception cref="ArgumentException">The memory clips gradients, which are not what is accumulated here; or it keeps nothing and there is a look-ahead.</exception>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="lookahead"/> is not in [0, 1].</exception>
     public UpdateCompression(IGradientCompressor compressor, IResidualMemory? memory = null, double lookahead = 0)
     {
@@ -51,6 +53,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
             throw new ArgumentException("A memory that clips by the gradient's norm goes with gradient compression: here the optimizer's update is accumulated.", nameof(memory));
         }
 
+        if (lookahead > 0 && memory is NoResidualMemory) throw new ArgumentException("Without a residual memory nothing is owed, so there is nothing to look ahead to.", nameof(lookahead));
         this.compressor = compressor;
         this.memory = memory ?? new ErrorFeedbackMemory();
         this.lookahead = (float)lookahead;
@@ -62,6 +65,8 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// </summary>
     /// <param name="density">The share of the trainable coordinates that a step applies, in (0, 1].</param>
     public static double LookaheadFor(double density) => Math.Min(1, 0.5 * Math.Pow(density / 1e-3, 0.7));
+
+    private string Kind => FormattableString.Invariant($"{nameof(UpdateCompression)} with look-ahead {lookahead}");
 
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
@@ -77,13 +82,14 @@ public sealed class UpdateCompression : IDeploymentStrategy
     {
         optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
 
-        // Looking at the blocks while they are in the cache needs them all, in order.
-        var blockwise = vector.HasGradient.Contains(false) ? null : compressor as IBlockwiseCompressor;
+        // Looking at the blocks while they are in the cache needs them all, in order; without a memory, parts without a gradient are no vector yet.
+        var blockwise = memory is NoResidualMemory && vector.HasGradient.Contains(false) ? null : compressor as IBlockwiseCompressor;
         if (blockwise?.TryBegin(vector.Layout) == false) blockwise = null;
         var block = ArrayPool<float>.Shared.Rent(FusedOptimizer.BlockSize);
         for (var t = 0; t < vector.Layout.TensorCount; t++)
         {
             if (vector.HasGradient[t]) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize), blockwise);
+            else blockwise?.Scan(memory.Accumulated[vector.Layout[t]], vector.Layout.Offsets[t]);
         }
 
         ArrayPool<float>.Shared.Return(block);
@@ -97,6 +103,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
+        StrategyState.Save(writer, Kind);
         memory.SaveState(writer);
         compressor.SaveState(writer);
     }
@@ -104,8 +111,10 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void LoadState(BinaryReader reader)
     {
+        StrategyState.Check(reader, Kind);
         memory.LoadState(reader);
         compressor.LoadState(reader);
+        for (var t = 0; lookahead > 0 && t < vector!.Layout.TensorCount; t++) LookAhead(t);
     }
 
     /// <inheritdoc />
@@ -121,6 +130,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
         var weights = vector.Weights(tensor);
         using var trained = lookahead > 0 ? FloatView.Of(vector.Parameters[tensor]) : default;
         using var deployed = lookahead > 0 ? FloatView.Of(model!.Parameter(tensor)) : default;
+        var direct = lookahead > 0 && trained.IsDirect && deployed.IsDirect;
         for (var start = 0; start < gradient.Length; start += block.Length)
         {
             var update = block[..Math.Min(block.Length, gradient.Length - start)];
@@ -129,46 +139,73 @@ public sealed class UpdateCompression : IDeploymentStrategy
             var offset = vector.Layout.Offsets[tensor] + start;
             var owed = memory.Accumulate(update, offset);
             blockwise?.Scan(owed, offset);
-            if (lookahead > 0) LookAhead(deployed.Span.Slice(start, update.Length), owed, trained.Span.Slice(start, update.Length));
+            if (direct) LookAhead(deployed.Span.Slice(start, update.Length), owed, trained.Span.Slice(start, update.Length));
         }
 
-        trained.WriteBack();
-    }
-
-    /// <summary>Puts trained weights where the next gradient is to be taken: y = w + α·e.</summary>
-    private void LookAhead(ReadOnlySpan<float> deployed, ReadOnlySpan<float> owed, Span<float> trained)
-    {
-        for (var i = 0; i <= trained.Length - Vector<float>.Count; i += Vector<float>.Count)
-        {
-            (new Vector<float>(deployed[i..]) + (lookahead * new Vector<float>(owed[i..]))).CopyTo(trained[i..]);
-        }
-
-        for (var i = trained.Length - (trained.Length % Vector<float>.Count); i < trained.Length; i++) trained[i] = deployed[i] + (lookahead * owed[i]);
+        if (lookahead > 0 && !direct) LookAhead(tensor);
     }
 
     /// <summary>What was sent has changed w and e: puts the trained weights right there.</summary>
     private void LookAheadAtSent()
     {
-        var owed = memory.Accumulated;
         for (var t = 0; t < vector!.Layout.TensorCount; t++)
         {
-            var part = sent.Form == CompressedForm.Sparse ? vector.SparseRange(sent, t) : vector.Layout[t];
+            if (sent.Form != CompressedForm.Sparse)
+            {
+                LookAhead(t);
+                continue;
+            }
+
+            var part = vector.SparseRange(sent, t);
             if (part.Start.Value == part.End.Value) continue;
             using var trained = FloatView.Of(vector.Parameters[t]);
             using var deployed = FloatView.Of(model!.Parameter(t));
-            var offset = vector.Layout.Offsets[t];
-            if (sent.Form == CompressedForm.Sparse)
+            if (!trained.IsDirect || !deployed.IsDirect)
             {
-                var to = trained.Span;
-                var from = deployed.Span;
-                foreach (var index in sent.Indices[part]) to[index - offset] = from[index - offset] + (lookahead * owed[index]);
-            }
-            else
-            {
-                LookAhead(deployed.Span, owed[part], trained.Span);
+                LookAhead(t);
+                continue;
             }
 
-            trained.WriteBack();
+            var to = trained.Span;
+            var from = deployed.Span;
+            var owed = memory.Accumulated[vector.Layout[t]];
+            foreach (var index in sent.Indices[part])
+            {
+                var i = index - vector.Layout.Offsets[t];
+                to[i] = from[i] + (lookahead * owed[i]);
+            }
         }
+    }
+
+    /// <summary>Puts all trained weights of a tensor where the next gradient is to be taken: y = w + α·e.</summary>
+    private void LookAhead(int tensor)
+    {
+        var owed = memory.Accumulated[vector!.Layout[tensor]];
+        using var trained = FloatView.Of(vector.Parameters[tensor]);
+        using var deployed = FloatView.Of(model!.Parameter(tensor));
+        if (trained.IsDirect && deployed.IsDirect)
+        {
+            LookAhead(deployed.Span, owed, trained.Span);
+            return;
+        }
+
+        // In the parameter's own dtype, as far as it is finer than float32.
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        using Scalar factor = lookahead;
+        var ahead = torch.tensor(owed.ToArray(), vector.Parameters[tensor].shape, dtype: ScalarType.Float32).mul(factor);
+        var current = vector.Parameters[tensor].detach();
+        _ = current.copy_(model.Parameter(tensor).add(ahead.to(current.device)));
+    }
+
+    private void LookAhead(ReadOnlySpan<float> deployed, ReadOnlySpan<float> owed, Span<float> trained)
+    {
+        var i = 0;
+        for (; i <= trained.Length - Vector<float>.Count; i += Vector<float>.Count)
+        {
+            (new Vector<float>(deployed[i..]) + (lookahead * new Vector<float>(owed[i..]))).CopyTo(trained[i..]);
+        }
+
+        for (; i < trained.Length; i++) trained[i] = deployed[i] + (lookahead * owed[i]);
     }
 }

@@ -43,7 +43,10 @@ internal static class LogitScores
         using var noGradient = no_grad();
         var classes = logits.size(1);
         var device = logits.device;
-        var label = tensor(labels.ToArray(), ScalarType.Int64, device).clamp(0, classes - 1).unsqueeze(1);
+
+        // Named, since TorchSharp lets a temporary scalar be finalized while native code still reads it.
+        using Scalar first = 0, last = classes - 1;
+        var label = tensor(labels.ToArray(), ScalarType.Int64, device).clamp(first, last).unsqueeze(1);
         var own = logits.gather(1, label);
         var before = (logits > own).logical_or((logits == own).logical_and(arange(classes, ScalarType.Int64, device) < label));
         var scores = stack([logits.argmax(1), before.sum(1), logits.isnan().any(1).to(ScalarType.Int64)]).cpu();

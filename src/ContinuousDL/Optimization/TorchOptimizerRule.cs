@@ -54,6 +54,11 @@ public sealed class TorchOptimizerRule : IUpdateRule
             throw new ArgumentException($"{hasGradient.Length} flags for {differences.Length} parameters.", nameof(hasGradient));
         }
 
+        if (optimizer.parameters().Count() != differences.Length)
+        {
+            throw new InvalidOperationException("Parameters were added to the optimizer after the rule was made of it; make a new trainer.");
+        }
+
         for (var p = 0; p < differences.Length; p++) differences[p].Pending = hasGradient[p];
     }
 
@@ -117,11 +122,14 @@ public sealed class TorchOptimizerRule : IUpdateRule
     {
         if (!differences[parameter].Pending) return;
         foreach (var difference in differences) difference.TakeSnapshot();
-        using (optimizer.step())
+        try
         {
+            using var loss = optimizer.step();
         }
-
-        foreach (var difference in differences) difference.Restore();
+        finally
+        {
+            foreach (var difference in differences) difference.Restore();
+        }
     }
 
     /// <summary>A parameter's values before the step, then what the step would have added to them.</summary>

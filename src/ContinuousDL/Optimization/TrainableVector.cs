@@ -21,6 +21,7 @@ namespace ContinuousDL.Optimization;
 public sealed class TrainableVector
 {
     private readonly TensorSlot[] slots;
+    private readonly Tensor[] all;
     private readonly int[] ruleIndices;
     private readonly bool[] hasGradient;
     private readonly Tensor?[] gradientTensors;
@@ -42,12 +43,14 @@ public sealed class TrainableVector
                     $"The optimizer's parameter {p}, of shape [{string.Join(", ", rule.Parameters[p].shape)}], is not one of the model's. Make the optimizer over model.parameters().");
             }
 
+            if (chosen.Any(c => ReferenceEquals(c.Slot, slot))) throw new ArgumentException($"The optimizer has the parameter '{slot.Entry.Name}' more than once.");
             chosen.Add((slot, p));
         }
 
         if (chosen.Count == 0) throw new ArgumentException("The optimizer has no parameters.");
         chosen.Sort((a, b) => a.Slot.Entry.Offset.CompareTo(b.Slot.Entry.Offset));
         slots = [.. chosen.Select(c => c.Slot)];
+        all = [.. byHandle.Values.Select(s => s.Tensor)];
         ruleIndices = [.. chosen.Select(c => c.RuleIndex)];
         Layout = new VectorLayout([.. slots.Select(s => s.Entry.Length)]);
         Parameters = [.. slots.Select(s => (Parameter)s.Tensor)];
@@ -135,6 +138,7 @@ public sealed class TrainableVector
     public void ReplaceGradients(CompressedGradient gradient, ReadOnlySpan<bool> flags)
     {
         ArgumentNullException.ThrowIfNull(gradient);
+        using var scope = NewDisposeScope();
         using var guard = no_grad();
         gradient.Dequantize();
         for (var t = 0; t < slots.Length; t++)
@@ -146,7 +150,7 @@ public sealed class TrainableVector
                 continue;
             }
 
-            using var values = zeros(parameter.shape);
+            var values = zeros(parameter.shape, dtype: ScalarType.Float32, device: CPU);
             using (var view = FloatView.Of(values))
             {
                 var target = view.Span;
@@ -161,8 +165,7 @@ public sealed class TrainableVector
                 }
             }
 
-            using var converted = values.to(parameter.dtype).to(parameter.device);
-            parameter.grad = converted;
+            parameter.grad = values.to(parameter.dtype).to(parameter.device);
         }
     }
 
@@ -216,8 +219,10 @@ public sealed class TrainableVector
                 weightsTaken[t] = false;
             }
 
-            slots[t].Tensor.grad = null;
         }
+
+        // Of all parameters: those that are not trained would add up gradients for ever.
+        foreach (var parameter in all) parameter.grad = null;
     }
 
     private bool AllFinite(int tensor)

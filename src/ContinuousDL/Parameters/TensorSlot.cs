@@ -34,6 +34,7 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
     public Tensor Clone()
     {
         using var guard = no_grad();
+        using var scope = NewDisposeScope();
         return Tensor.detach().contiguous().clone().DetachFromDisposeScope();
     }
 

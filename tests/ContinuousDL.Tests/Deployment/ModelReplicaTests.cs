@@ -127,6 +127,7 @@ public class ModelReplicaTests
         }
 
         using var done = new CancellationTokenSource();
+        using var started = new CountdownEvent(3);
         var readers = Enumerable.Range(0, 3).Select(_ => Task.Run(() =>
         {
             var seen = new HashSet<long>();
@@ -136,11 +137,12 @@ public class ModelReplicaTests
                 using var lease = replica.Acquire();
                 using var output = lease.Module.call(input);
                 if (!TestModels.Bytes(output).AsSpan().SequenceEqual(expected[lease.Sequence])) throw new InvalidOperationException($"Half an update at {lease.Sequence}.");
-                seen.Add(lease.Sequence);
+                if (seen.Add(lease.Sequence) && seen.Count == 1) started.Signal();
             }
 
             return seen;
         })).ToArray();
+        started.Wait();
         foreach (var result in results)
         {
             replica.Apply(result.Update!);

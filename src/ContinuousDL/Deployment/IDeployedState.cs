@@ -1,0 +1,16 @@
+using ContinuousDL.Parameters;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>What can be said of the state that a trainer's replicas are to have.</summary>
+public interface IDeployedState
+{
+    /// <summary>The model's tensors and their coordinates.</summary>
+    ModelLayout Layout { get; }
+
+    /// <summary>The number of updates so far.</summary>
+    long Sequence { get; }
+
+    /// <summary>The digest of the state.</summary>
+    ulong Digest { get; }
+}
