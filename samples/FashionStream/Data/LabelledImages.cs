@@ -1,0 +1,86 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Samples.FashionStream.Data;
+
+/// <summary>
+/// Images and their labels as they lie in a data file: a byte for each channel of each pixel, a byte for each label.
+/// Batches of them come out as tensors.
+/// </summary>
+internal sealed class LabelledImages
+{
+    private readonly byte[] pixels;
+    private readonly byte[] labels;
+
+    /// <param name="pixels">Count × channels × height × width bytes, image by image, channel by channel, row by row.</param>
+    /// <param name="labels">A label for each image.</param>
+    /// <param name="channels">1 for grey, 3 for red, green, blue.</param>
+    /// <param name="height">Rows of an image.</param>
+    /// <param name="width">Columns of an image.</param>
+    /// <exception cref="ArgumentException">The sizes don't fit together.</exception>
+    public LabelledImages(byte[] pixels, byte[] labels, int channels, int height, int width)
+    {
+        var imageSize = (long)channels * height * width;
+        if (pixels.Length != labels.Length * imageSize)
+            throw new ArgumentException($"{labels.Length} images of {imageSize} bytes take {labels.Length * imageSize} bytes, not {pixels.Length}.", nameof(pixels));
+
+        this.pixels = pixels;
+        this.labels = labels;
+        (Channels, Height, Width) = (channels, height, width);
+    }
+
+    /// <summary>The number of images.</summary>
+    public int Count => labels.Length;
+
+    /// <summary>1 for grey, 3 for colour.</summary>
+    public int Channels { get; }
+
+    /// <summary>Rows of an image.</summary>
+    public int Height { get; }
+
+    /// <summary>Columns of an image.</summary>
+    public int Width { get; }
+
+    /// <summary>A label for each image, counting from 0.</summary>
+    public ReadOnlySpan<byte> Labels => labels;
+
+    /// <summary>The first <paramref name="count"/> images; all of them where there are no more.</summary>
+    public LabelledImages Take(int count) =>
+        count >= Count ? this : new LabelledImages(pixels[..(count * ImageSize)], labels[..count], Channels, Height, Width);
+
+    /// <summary>Consecutive images as tensors.</summary>
+    /// <param name="first">The first image.</param>
+    /// <param name="count">How many images, N.</param>
+    /// <returns>float32 <c>[N, channels, height, width]</c> in [0, 1] and int64 <c>[N]</c>. The caller owns both.</returns>
+    public (Tensor Images, Tensor Labels) Batch(int first, int count)
+    {
+        var images = new float[count * ImageSize];
+        var classes = new long[count];
+        for (var i = 0; i < count; i++) Copy(first + i, i, images, classes);
+        return ToTensors(images, classes);
+    }
+
+    /// <summary>Any images as tensors, in the order of the indices.</summary>
+    /// <param name="indices">Which images; N of them.</param>
+    /// <returns>float32 <c>[N, channels, height, width]</c> in [0, 1] and int64 <c>[N]</c>. The caller owns both.</returns>
+    public (Tensor Images, Tensor Labels) Batch(ReadOnlySpan<int> indices)
+    {
+        var images = new float[indices.Length * ImageSize];
+        var classes = new long[indices.Length];
+        for (var i = 0; i < indices.Length; i++) Copy(indices[i], i, images, classes);
+        return ToTensors(images, classes);
+    }
+
+    private int ImageSize => Channels * Height * Width;
+
+    private void Copy(int source, int destination, float[] images, long[] classes)
+    {
+        var from = pixels.AsSpan(source * ImageSize, ImageSize);
+        var to = images.AsSpan(destination * ImageSize, ImageSize);
+        for (var i = 0; i < from.Length; i++) to[i] = from[i] / 255f;
+        classes[destination] = labels[source];
+    }
+
+    private (Tensor Images, Tensor Labels) ToTensors(float[] images, long[] classes) =>
+        (tensor(images, [classes.Length, Channels, Height, Width]), tensor(classes));
+}

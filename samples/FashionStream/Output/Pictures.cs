@@ -1,0 +1,148 @@
+using ContinuousDL.Samples.FashionStream.Running;
+using ContinuousDL.Samples.FashionStream.Strategies;
+using ScottPlot;
+using ScottPlot.TickGenerators;
+
+namespace ContinuousDL.Samples.FashionStream.Output;
+
+/// <summary>The results as two pictures: accuracy over the stream, and accuracy against the bytes that were sent for it.</summary>
+internal static class Pictures
+{
+    /// <summary>The width of a picture in pixels.</summary>
+    public const int Width = 1400;
+
+    /// <summary>The height of a picture in pixels.</summary>
+    public const int Height = 800;
+
+    /// <summary>The file name of the first picture.</summary>
+    public const string AccuracyOverStream = "accuracy-over-stream.png";
+
+    /// <summary>The file name of the second picture.</summary>
+    public const string AccuracyAgainstBytes = "accuracy-against-bytes.png";
+
+    /// <summary>A curve is an average over so large a share of the stream: short enough to see a change, long enough to tell curves apart.</summary>
+    private const int WindowsPerStream = 5;
+
+    private const int PointsPerCurve = 250;
+    private const float TextSize = 20;
+    private const float MarkerSize = 18;
+
+    /// <summary>Writes both pictures.</summary>
+    /// <param name="directory">Where to; made if it doesn't exist.</param>
+    /// <param name="results">The results, at least one.</param>
+    /// <returns>The paths of the files.</returns>
+    /// <exception cref="IOException">They can't be written.</exception>
+    public static IReadOnlyList<string> Write(string directory, IReadOnlyList<StrategyResult> results)
+    {
+        EmbeddedFont.Use();
+        Directory.CreateDirectory(directory);
+        var appearances = Palette.Assign(results.Select(result => result.Strategy));
+        using var overStream = DrawAccuracyOverStream(results, appearances);
+        using var againstBytes = DrawAccuracyAgainstBytes(results, appearances);
+        return [Save(overStream, directory, AccuracyOverStream), Save(againstBytes, directory, AccuracyAgainstBytes)];
+    }
+
+    private static Plot DrawAccuracyOverStream(IReadOnlyList<StrategyResult> results, IReadOnlyDictionary<Strategy, Appearance> appearances)
+    {
+        var window = Math.Max(1, results[0].StreamLength / WindowsPerStream);
+        var plot = new Plot();
+        foreach (var result in results.OrderByDescending(result => result.PrequentialAccuracy))
+        {
+            var (x, y) = Curve(result.Curve, window);
+            var line = plot.Add.ScatterLine(x, y);
+            var look = appearances[result.Strategy];
+            line.LineColor = look.Color;
+            line.LinePattern = look.Pattern;
+            line.LineWidth = 3;
+            line.LegendText = Legend(result);
+        }
+
+        plot.Title("Accuracy of the deployed model on new samples, before it is trained on them");
+        plot.XLabel("samples streamed");
+        plot.YLabel($"accuracy over the last {window:N0} samples, %");
+        plot.Axes.Bottom.TickGenerator = new NumericAutomatic { LabelFormatter = x => x.ToString("N0") };
+        Finish(plot);
+        return plot;
+    }
+
+    private static Plot DrawAccuracyAgainstBytes(IReadOnlyList<StrategyResult> results, IReadOnlyDictionary<Strategy, Appearance> appearances)
+    {
+        var plot = new Plot();
+        foreach (var result in results.OrderByDescending(result => result.PrequentialAccuracy))
+        {
+            var look = appearances[result.Strategy];
+            var accuracy = 100 * result.PrequentialAccuracy;
+            if (result.Work.Bytes == 0)
+            {
+                // Nothing sent has no place on a logarithmic axis: a level to compare with instead.
+                var level = plot.Add.HorizontalLine(accuracy, 3, look.Color, look.Pattern);
+                level.LegendText = Legend(result);
+                continue;
+            }
+
+            var point = plot.Add.Marker(Math.Log10(result.Work.Bytes), accuracy, look.Marker, MarkerSize, look.Color);
+            point.MarkerStyle.LineWidth = 3;
+            point.MarkerStyle.OutlineColor = Colors.White;
+            point.MarkerStyle.OutlineWidth = 1.5f;
+            point.LegendText = Legend(result);
+        }
+
+        plot.Title("Accuracy of the deployed model against what was sent to keep it fresh");
+        plot.XLabel("bytes sent over the whole stream, indices and values");
+        plot.YLabel("prequential accuracy, %");
+        plot.Axes.Bottom.TickGenerator = new NumericAutomatic
+        {
+            IntegerTicksOnly = true,
+            LabelFormatter = exponent => ProgressText.Size(Math.Pow(10, exponent)).Replace(".00", "").Replace(".0", ""),
+            MinorTickGenerator = new LogDecadeMinorTickGenerator(),
+        };
+        Finish(plot);
+        plot.Axes.Margins(horizontal: 0.08, vertical: 0.1);
+        return plot;
+    }
+
+    /// <summary>Points from where the first window is full; a stream shorter than a window gives what there is.</summary>
+    private static (double[] X, double[] Y) Curve(PrequentialCurve curve, int window)
+    {
+        var first = Math.Min(window, curve.Count);
+        var points = Math.Min(PointsPerCurve, curve.Count - first + 1);
+        var x = new double[points];
+        var y = new double[points];
+        for (var i = 0; i < points; i++)
+        {
+            var count = points == 1 ? curve.Count : first + (int)((long)(curve.Count - first) * i / (points - 1));
+            (x[i], y[i]) = (count, 100 * curve.AccuracyInWindow(count, window));
+        }
+
+        return (x, y);
+    }
+
+    /// <summary>The legend is sorted by accuracy, so that its order is that of the curves and points.</summary>
+    private static string Legend(StrategyResult result) => $"{result.Strategy.Name}  {100 * result.PrequentialAccuracy:0.0} %";
+
+    private static void Finish(Plot plot)
+    {
+        plot.Axes.Title.Label.FontSize = TextSize + 4;
+        plot.Axes.Title.Label.Bold = false;
+        foreach (var label in new[] { plot.Axes.Bottom.Label, plot.Axes.Left.Label })
+        {
+            label.FontSize = TextSize;
+            label.Bold = false;
+        }
+
+        plot.Axes.Bottom.TickLabelStyle.FontSize = TextSize - 2;
+        plot.Axes.Left.TickLabelStyle.FontSize = TextSize - 2;
+        plot.Legend.FontSize = TextSize - 2;
+        plot.Legend.SymbolWidth = 44;
+        plot.Legend.OutlineWidth = 0;
+        plot.Legend.ShadowColor = Colors.Transparent;
+        plot.ShowLegend(Edge.Right);
+    }
+
+    private static string Save(Plot plot, string directory, string name)
+    {
+        var path = Path.Combine(directory, name);
+        plot.SavePng(path, Width, Height);
+        return path;
+    }
+}
