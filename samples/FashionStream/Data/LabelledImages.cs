@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -54,10 +55,9 @@ internal sealed class LabelledImages
     /// <returns>float32 <c>[N, channels, height, width]</c> in [0, 1] and int64 <c>[N]</c>. The caller owns both.</returns>
     public (Tensor Images, Tensor Labels) Batch(int first, int count)
     {
-        var images = new float[count * ImageSize];
-        var classes = new long[count];
-        for (var i = 0; i < count; i++) Copy(first + i, i, images, classes);
-        return ToTensors(images, classes);
+        var indices = new int[count];
+        for (var i = 0; i < count; i++) indices[i] = first + i;
+        return Batch(indices);
     }
 
     /// <summary>Any images as tensors, in the order of the indices.</summary>
@@ -65,22 +65,20 @@ internal sealed class LabelledImages
     /// <returns>float32 <c>[N, channels, height, width]</c> in [0, 1] and int64 <c>[N]</c>. The caller owns both.</returns>
     public (Tensor Images, Tensor Labels) Batch(ReadOnlySpan<int> indices)
     {
-        var images = new float[indices.Length * ImageSize];
-        var classes = new long[indices.Length];
-        for (var i = 0; i < indices.Length; i++) Copy(indices[i], i, images, classes);
-        return ToTensors(images, classes);
+        var images = empty([indices.Length, Channels, Height, Width], ScalarType.Float32);
+        var classes = empty([indices.Length], ScalarType.Int64);
+        var imageValues = MemoryMarshal.Cast<byte, float>(images.bytes);
+        var classValues = MemoryMarshal.Cast<byte, long>(classes.bytes);
+        for (var i = 0; i < indices.Length; i++)
+        {
+            var source = pixels.AsSpan(indices[i] * ImageSize, ImageSize);
+            var destination = imageValues.Slice(i * ImageSize, ImageSize);
+            for (var p = 0; p < source.Length; p++) destination[p] = source[p] / 255f;
+            classValues[i] = labels[indices[i]];
+        }
+
+        return (images, classes);
     }
 
     private int ImageSize => Channels * Height * Width;
-
-    private void Copy(int source, int destination, float[] images, long[] classes)
-    {
-        var from = pixels.AsSpan(source * ImageSize, ImageSize);
-        var to = images.AsSpan(destination * ImageSize, ImageSize);
-        for (var i = 0; i < from.Length; i++) to[i] = from[i] / 255f;
-        classes[destination] = labels[source];
-    }
-
-    private (Tensor Images, Tensor Labels) ToTensors(float[] images, long[] classes) =>
-        (tensor(images, [classes.Length, Channels, Height, Width]), tensor(classes));
 }
