@@ -132,6 +132,7 @@ internal static class Pictures
 
         plot.Axes.Bottom.TickLabelStyle.FontSize = TextSize - 2;
         plot.Axes.Left.TickLabelStyle.FontSize = TextSize - 2;
+        plot.Axes.Left.MinimumSize = 100;
         plot.Legend.FontSize = TextSize - 2;
         plot.Legend.SymbolWidth = 44;
         plot.Legend.OutlineWidth = 0;
