@@ -4,7 +4,6 @@ using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Output;
 using ContinuousDL.Samples.FashionStream.Running;
 using Spectre.Console;
-using TorchSharp;
 
 // Replays a stream of images against a deployed model and compares ways to keep it fresh: --help says how.
 return new CommandLine().Invoke(args, Console.Out, Console.Error, Run);
@@ -15,13 +14,12 @@ static int Run(RunOptions options)
     try
     {
         var data = StreamData.Load(options.DataDirectory, options.Format, options.MostTraining, options.MostTest);
-        if (options.Threads is { } threads) torch.set_num_threads(threads);
         var console = CreateConsole();
         console.WriteLine(
             $"{data.InitialCount:N0} initial, {data.StreamCount:N0} streamed, {data.Test.Count:N0} test samples;"
-            + $" trigger {options.Settings.Trigger}, batch {ContinuousDL.Samples.FashionStream.Strategies.Training.BatchSize}, seed {options.Settings.Seed}, {torch.get_num_threads()} threads");
+            + $" trigger {options.Settings.Trigger}, batch {ContinuousDL.Samples.FashionStream.Strategies.Training.BatchSize}, seed {options.Settings.Seed}");
 
-        IReadOnlyList<StrategyResult> Replay(IProgressView view) => new StreamRunner(data, options.Settings, view).Run(options.Strategies, interrupt.Token);
+        IReadOnlyList<StrategyResult> Replay(IProgressView view) => new StreamRunner(data, options.Settings, options.Threads, view).Run(options.Strategies, interrupt.Token);
         var results = Console.IsOutputRedirected ? Replay(new PlainProgress(Console.Out)) : LiveProgress.Show(console, Replay);
         if (results.Count > 0) Report(console, options, results);
 

@@ -31,6 +31,6 @@ internal sealed record RunOptions
     /// <summary>Where the results go as JSON; null for nowhere.</summary>
     public string? JsonFile { get; init; }
 
-    /// <summary>Threads that TorchSharp computes with; null for as many as it takes by itself.</summary>
-    public int? Threads { get; init; }
+    /// <summary>How many strategies run at the same time, each on a thread of its own.</summary>
+    public int Threads { get; init; } = Environment.ProcessorCount;
 }

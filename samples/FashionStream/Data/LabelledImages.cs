@@ -12,14 +12,16 @@ internal sealed class LabelledImages
 {
     private readonly byte[] pixels;
     private readonly byte[] labels;
+    private readonly PixelScale scale;
 
     /// <param name="pixels">Count × channels × height × width bytes, image by image, channel by channel, row by row.</param>
     /// <param name="labels">A label for each image.</param>
     /// <param name="channels">1 for grey, 3 for red, green, blue.</param>
     /// <param name="height">Rows of an image.</param>
     /// <param name="width">Columns of an image.</param>
+    /// <param name="scale">What makes a tensor's values of bytes. Default: [0, 1].</param>
     /// <exception cref="ArgumentException">The sizes don't fit together.</exception>
-    public LabelledImages(byte[] pixels, byte[] labels, int channels, int height, int width)
+    public LabelledImages(byte[] pixels, byte[] labels, int channels, int height, int width, PixelScale? scale = null)
     {
         var imageSize = (long)channels * height * width;
         if (pixels.Length != labels.Length * imageSize)
@@ -27,6 +29,7 @@ internal sealed class LabelledImages
 
         this.pixels = pixels;
         this.labels = labels;
+        this.scale = scale ?? PixelScale.UnitInterval(channels);
         (Channels, Height, Width) = (channels, height, width);
     }
 
@@ -47,12 +50,42 @@ internal sealed class LabelledImages
 
     /// <summary>The first <paramref name="count"/> images; all of them where there are no more.</summary>
     public LabelledImages Take(int count) =>
-        count >= Count ? this : new LabelledImages(pixels[..(count * ImageSize)], labels[..count], Channels, Height, Width);
+        count >= Count ? this : new LabelledImages(pixels[..(count * ImageSize)], labels[..count], Channels, Height, Width, scale);
+
+    /// <summary>The same images on another scale.</summary>
+    public LabelledImages WithScale(PixelScale newScale) => new(pixels, labels, Channels, Height, Width, newScale);
+
+    /// <summary>The scale that gives the first <paramref name="count"/> images the mean 0 and the standard deviation 1, channel by channel.</summary>
+    public PixelScale StandardScale(int count)
+    {
+        var scales = new (float Factor, float Offset)[Channels];
+        var plane = Height * Width;
+        for (var c = 0; c < Channels; c++)
+        {
+            var (sum, squares) = (0.0, 0.0);
+            for (var i = 0; i < count; i++)
+            {
+                foreach (var pixel in pixels.AsSpan((i * ImageSize) + (c * plane), plane))
+                {
+                    sum += pixel;
+                    squares += (double)pixel * pixel;
+                }
+            }
+
+            var n = (double)count * plane;
+            var mean = sum / n;
+            var deviation = Math.Sqrt(Math.Max(0, (squares / n) - (mean * mean)));
+            var factor = deviation > 0 ? 1 / deviation : 1;
+            scales[c] = ((float)factor, (float)(-mean * factor));
+        }
+
+        return new PixelScale(scales);
+    }
 
     /// <summary>Consecutive images as tensors.</summary>
     /// <param name="first">The first image.</param>
     /// <param name="count">How many images, N.</param>
-    /// <returns>float32 <c>[N, channels, height, width]</c> in [0, 1] and int64 <c>[N]</c>. The caller owns both.</returns>
+    /// <returns>float32 <c>[N, channels, height, width]</c> and int64 <c>[N]</c>. The caller owns both.</returns>
     public (Tensor Images, Tensor Labels) Batch(int first, int count)
     {
         var indices = new int[count];
@@ -62,7 +95,7 @@ internal sealed class LabelledImages
 
     /// <summary>Any images as tensors, in the order of the indices.</summary>
     /// <param name="indices">Which images; N of them.</param>
-    /// <returns>float32 <c>[N, channels, height, width]</c> in [0, 1] and int64 <c>[N]</c>. The caller owns both.</returns>
+    /// <returns>float32 <c>[N, channels, height, width]</c> and int64 <c>[N]</c>. The caller owns both.</returns>
     public (Tensor Images, Tensor Labels) Batch(ReadOnlySpan<int> indices)
     {
         var images = empty([indices.Length, Channels, Height, Width], ScalarType.Float32);
@@ -71,9 +104,7 @@ internal sealed class LabelledImages
         var classValues = MemoryMarshal.Cast<byte, long>(classes.bytes);
         for (var i = 0; i < indices.Length; i++)
         {
-            var source = pixels.AsSpan(indices[i] * ImageSize, ImageSize);
-            var destination = imageValues.Slice(i * ImageSize, ImageSize);
-            for (var p = 0; p < source.Length; p++) destination[p] = source[p] / 255f;
+            scale.Apply(pixels.AsSpan(indices[i] * ImageSize, ImageSize), imageValues.Slice(i * ImageSize, ImageSize));
             classValues[i] = labels[indices[i]];
         }
 

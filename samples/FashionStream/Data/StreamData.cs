@@ -14,7 +14,10 @@ internal enum DataFormat
 /// What a run replays: the first sixth of the training samples is the history that is there at the start, the rest arrives
 /// as a stream in its order, the test samples judge the outcome.
 /// </summary>
-/// <remarks>A sixth is 10,000 of the 60,000 samples of the whole Fashion-MNIST, and 2,000 of the 12,000 embedded ones.</remarks>
+/// <remarks>
+/// A sixth is 10,000 of the 60,000 samples of the whole Fashion-MNIST, and 2,000 of the 12,000 embedded ones. Pixels are scaled
+/// to the mean 0 and the standard deviation 1 of the initial history, which is all that is known when the stream begins.
+/// </remarks>
 internal sealed class StreamData
 {
     private const int InitialShare = 6;
@@ -33,9 +36,10 @@ internal sealed class StreamData
             throw new DataFileException(origin, $"has {training.Count} training samples; at least {InitialShare} are needed, a sixth of them as the initial history.");
 
         Origin = origin;
-        Training = training;
-        Test = test;
         InitialCount = training.Count / InitialShare;
+        var scale = training.StandardScale(InitialCount);
+        Training = training.WithScale(scale);
+        Test = test.WithScale(scale);
         Classes = Math.Max(FewestClasses, 1 + Math.Max(Highest(training.Labels), Highest(test.Labels)));
     }
 

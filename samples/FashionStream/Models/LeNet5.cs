@@ -17,6 +17,12 @@ internal sealed class LeNet5 : Module<Tensor, Tensor>
     /// <summary>The side that the original is made for; smaller images are padded towards it.</summary>
     private const int OriginalSide = 32;
 
+    /// <summary>
+    /// TorchSharp has one random generator for all threads: who seeds it for a model must have drawn its weights before anyone
+    /// else draws.
+    /// </summary>
+    private static readonly Lock Drawing = new();
+
     private readonly (int Channels, int Height, int Width, int Classes) shape;
     private readonly Module<Tensor, Tensor> features;
     private readonly Module<Tensor, Tensor> classifier;
@@ -34,27 +40,50 @@ internal sealed class LeNet5 : Module<Tensor, Tensor>
         shape = (channels, height, width, classes);
 
         var padding = Math.Min(height, width) < OriginalSide ? 2 : 0;
-        features = Sequential(
-            Conv2d(channels, 6, kernel_size: 5, padding: padding),
-            ReLU(),
-            MaxPool2d(2),
-            Conv2d(6, 16, kernel_size: 5),
-            ReLU(),
-            MaxPool2d(2),
-            Flatten());
-        classifier = Sequential(
-            Linear(16 * SideAfterFeatures(height, padding) * SideAfterFeatures(width, padding), 120),
-            ReLU(),
-            Linear(120, 84),
-            ReLU(),
-            Linear(84, classes));
+        lock (Drawing)
+        {
+            features = Sequential(
+                Conv2d(channels, 6, kernel_size: 5, padding: padding),
+                ReLU(),
+                MaxPool2d(2),
+                Conv2d(6, 16, kernel_size: 5),
+                ReLU(),
+                MaxPool2d(2),
+                Flatten());
+            classifier = Sequential(
+                Linear(16 * SideAfterFeatures(height, padding) * SideAfterFeatures(width, padding), 120),
+                ReLU(),
+                Linear(120, 84),
+                ReLU(),
+                Linear(84, classes));
+        }
+
         RegisterComponents();
     }
+
+    /// <summary>A new model whose initial weights depend on the seed alone. The caller owns it.</summary>
+    /// <param name="seed">The seed. TorchSharp's generator goes on from it.</param>
+    /// <param name="channels">Channels of an image.</param>
+    /// <param name="height">Rows of an image, at least <see cref="SmallestSide"/>.</param>
+    /// <param name="width">Columns of an image, at least <see cref="SmallestSide"/>.</param>
+    /// <param name="classes">The number of outputs.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The images are too small.</exception>
+    public static LeNet5 CreateSeeded(int seed, int channels, int height, int width, int classes)
+    {
+        lock (Drawing)
+        {
+            random.manual_seed(seed);
+            return new LeNet5(channels, height, width, classes);
+        }
+    }
+
+    /// <summary>A new model of the same architecture, with weights of its own. The caller owns it.</summary>
+    public LeNet5 CreateAnother() => new(shape.Channels, shape.Height, shape.Width, shape.Classes);
 
     /// <summary>A new model with the same weights. The caller owns it.</summary>
     public LeNet5 Copy()
     {
-        var copy = new LeNet5(shape.Channels, shape.Height, shape.Width, shape.Classes);
+        var copy = CreateAnother();
         using (no_grad())
         {
             foreach (var (own, other) in parameters().Zip(copy.parameters())) other.copy_(own);

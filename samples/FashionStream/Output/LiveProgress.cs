@@ -12,7 +12,6 @@ internal sealed class LiveProgress : IProgressView
 
     private readonly ProgressContext context;
     private readonly TextColumn details;
-    private ProgressTask? current;
 
     private LiveProgress(ProgressContext context, TextColumn details)
     {
@@ -41,24 +40,20 @@ internal sealed class LiveProgress : IProgressView
     }
 
     /// <inheritdoc />
-    public void Begin(string task, int samples)
+    public IProgressTask Begin(string name, int samples) => new Bar(context.AddTask(Markup.Escape(name), maxValue: samples), details);
+
+    private sealed class Bar(ProgressTask task, TextColumn details) : IProgressTask
     {
-        current = context.AddTask(Markup.Escape(task), maxValue: samples);
-        details.Set(current, default);
+        public void Report(Progress progress)
+        {
+            details.Set(task, progress);
+            task.Value = progress.Samples;
+        }
+
+        public void End() => task.StopTask();
     }
 
-    /// <inheritdoc />
-    public void Report(Progress progress)
-    {
-        if (current is null) return;
-        details.Set(current, progress);
-        current.Value = progress.Samples;
-    }
-
-    /// <inheritdoc />
-    public void End(string task) => current?.StopTask();
-
-    /// <summary>What <see cref="Progress"/> says of a task. Rendered by Spectre's thread while the run reports from its own.</summary>
+    /// <summary>What <see cref="Progress"/> says of a task. Rendered by Spectre's thread while the tasks report from theirs.</summary>
     private sealed class TextColumn : ProgressColumn
     {
         private const int Width = 37;

@@ -27,7 +27,9 @@ internal static class Palette
     private static readonly Color Green = Color.FromHex("#00785a");
     private static readonly Color Olive = Color.FromHex("#8a8a00");
     private static readonly Color Purple = Color.FromHex("#b0508c");
-    private static readonly Color Brown = Color.FromHex("#7a4a2a");
+    private static readonly Color Brown = Color.FromHex("#6b3d1e");
+    private static readonly Color Salmon = Color.FromHex("#f0a080");
+    private static readonly Color Pink = Color.FromHex("#e0a0c8");
 
     /// <summary>Assigns appearances.</summary>
     /// <param name="strategies">All strategies of a picture, in any order.</param>
@@ -54,12 +56,14 @@ internal static class Palette
         (StrategyKind.Static, _) => (Grey, LinePattern.Dotted, MarkerShape.Cross),
         (StrategyKind.Retrain, _) => (Black, LinePattern.Dashed, MarkerShape.FilledSquare),
         (StrategyKind.Online, _) => (Orange, LinePattern.Dashed, MarkerShape.FilledTriangleDown),
-        (StrategyKind.Dense, _) => (Vermilion, LinePattern.Dashed, MarkerShape.FilledDiamond),
+        (StrategyKind.Dense, _) => (Brown, LinePattern.Dashed, MarkerShape.Asterisk),
         (StrategyKind.Update, CoordinateChoice.RandomK) => (SkyBlue, LinePattern.DenselyDashed, MarkerShape.OpenCircle),
         (StrategyKind.Update, _) => (Blue, LinePattern.Solid, MarkerShape.FilledCircle),
+        (StrategyKind.Ahead, CoordinateChoice.RandomK) => (Salmon, LinePattern.DenselyDashed, MarkerShape.OpenDiamond),
+        (StrategyKind.Ahead, _) => (Vermilion, LinePattern.Solid, MarkerShape.FilledDiamond),
         (StrategyKind.Difference, CoordinateChoice.RandomK) => (Olive, LinePattern.DenselyDashed, MarkerShape.OpenTriangleUp),
         (StrategyKind.Difference, _) => (Green, LinePattern.Solid, MarkerShape.FilledTriangleUp),
-        (StrategyKind.Gradient, CoordinateChoice.RandomK) => (Brown, LinePattern.DenselyDashed, MarkerShape.OpenSquare),
+        (StrategyKind.Gradient, CoordinateChoice.RandomK) => (Pink, LinePattern.DenselyDashed, MarkerShape.OpenSquare),
         (StrategyKind.Gradient, _) => (Purple, LinePattern.Solid, MarkerShape.FilledSquare),
         _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "Not a way to keep a model fresh."),
     };

@@ -7,31 +7,28 @@ internal sealed class PlainProgress(TextWriter output) : IProgressView
 {
     private const int LinesPerTask = 4;
 
-    private readonly Stopwatch clock = new();
-    private string task = "";
-    private int samples;
-    private int linesWritten;
+    private readonly TextWriter output = TextWriter.Synchronized(output);
 
     /// <inheritdoc />
-    public void Begin(string task, int samples)
-    {
-        (this.task, this.samples, linesWritten) = (task, samples, 0);
-        clock.Restart();
-    }
+    public IProgressTask Begin(string name, int samples) => new PlainTask(output, name, samples);
 
-    /// <inheritdoc />
-    public void Report(Progress progress)
+    private sealed class PlainTask(TextWriter output, string name, int samples) : IProgressTask
     {
-        var line = (int)((long)progress.Samples * LinesPerTask / samples);
-        if (line <= linesWritten) return;
-        linesWritten = line;
-        output.WriteLine(
-            $"{task,-20} {(double)progress.Samples / samples,4:0%} {progress.Samples,9:N0} samples"
-            + $" {ProgressText.Rate(progress.Samples, clock.Elapsed),15} {ProgressText.Accuracy(progress),10} {ProgressText.Bytes(progress),14}".TrimEnd());
-    }
+        private readonly Stopwatch clock = Stopwatch.StartNew();
+        private int linesWritten;
 
-    /// <inheritdoc />
-    public void End(string task)
-    {
+        public void Report(Progress progress)
+        {
+            var line = (int)((long)progress.Samples * LinesPerTask / samples);
+            if (line <= linesWritten) return;
+            linesWritten = line;
+            output.WriteLine(
+                $"{name,-20} {(double)progress.Samples / samples,4:0%} {progress.Samples,9:N0} samples"
+                + $" {ProgressText.Rate(progress.Samples, clock.Elapsed),15} {ProgressText.Accuracy(progress),10} {ProgressText.Bytes(progress),14}".TrimEnd());
+        }
+
+        public void End()
+        {
+        }
     }
 }

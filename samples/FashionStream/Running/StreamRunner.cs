@@ -1,5 +1,4 @@
 using ContinuousDL.Samples.FashionStream.Data;
-using ContinuousDL.Samples.FashionStream.Models;
 using ContinuousDL.Samples.FashionStream.Output;
 using ContinuousDL.Samples.FashionStream.Strategies;
 using TorchSharp;
@@ -8,10 +7,18 @@ using static TorchSharp.torch;
 namespace ContinuousDL.Samples.FashionStream.Running;
 
 /// <summary>
-/// Replays the stream against one strategy after the other. All start from the same model, which is trained on the initial
-/// history once.
+/// Replays the stream against strategies, several at the same time. All start from the same model, which is trained on the
+/// initial history once.
 /// </summary>
-internal sealed class StreamRunner(StreamData data, RunSettings settings, IProgressView view)
+/// <remarks>
+/// Each strategy computes on one thread. A model as small as LeNet-5 gains little from more, and so the result depends neither
+/// on the number of cores nor on what else they are doing.
+/// </remarks>
+/// <param name="data">The data.</param>
+/// <param name="settings">What decides the numbers.</param>
+/// <param name="parallelism">How many strategies run at the same time, at least 1.</param>
+/// <param name="view">Is shown how it is getting on.</param>
+internal sealed class StreamRunner(StreamData data, RunSettings settings, int parallelism, IProgressView view)
 {
     private const int EvaluationBatch = 500;
 
@@ -21,36 +28,38 @@ internal sealed class StreamRunner(StreamData data, RunSettings settings, IProgr
     /// <returns>A result for each strategy; where it was cancelled, for those that were begun.</returns>
     public IReadOnlyList<StrategyResult> Run(IReadOnlyList<Strategy> strategies, CancellationToken cancellation)
     {
-        var results = new List<StrategyResult>();
         try
         {
+            set_num_threads(1);
             using var initial = TrainInitialModel(cancellation);
-            foreach (var strategy in strategies)
+            var results = new StrategyResult?[strategies.Count];
+            var next = -1;
+            Parallel.For(0, Math.Min(parallelism, strategies.Count), _ =>
             {
-                cancellation.ThrowIfCancellationRequested();
-                if (Run(strategy, initial, cancellation) is { } result) results.Add(result);
-            }
+                set_num_threads(1);
+                for (int i; !cancellation.IsCancellationRequested && (i = Interlocked.Increment(ref next)) < strategies.Count;)
+                    results[i] = Run(strategies[i], initial, cancellation);
+            });
+            return [.. results.OfType<StrategyResult>()];
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
+            return [];
         }
-
-        return results;
     }
 
-    private LeNet5 TrainInitialModel(CancellationToken cancellation)
+    private TrainedModel TrainInitialModel(CancellationToken cancellation)
     {
-        const string name = "initial training";
-        view.Begin(name, data.InitialCount * settings.Epochs(data.InitialCount));
-        var (model, _) = FullTraining.Train(data, data.InitialCount, settings, done => view.Report(new Progress(done)), cancellation);
-        view.End(name);
-        return model;
+        var task = view.Begin("initial training", data.InitialCount * settings.Epochs(data.InitialCount));
+        var trained = FullTraining.Train(data, data.InitialCount, settings, done => task.Report(new Progress(done)), cancellation);
+        task.End();
+        return trained;
     }
 
     /// <returns>Null where it was cancelled before the first arrival was dealt with.</returns>
-    private StrategyResult? Run(Strategy strategy, LeNet5 initial, CancellationToken cancellation)
+    private StrategyResult? Run(Strategy strategy, TrainedModel initial, CancellationToken cancellation)
     {
-        view.Begin(strategy.Name, data.StreamCount);
+        var task = view.Begin(strategy.Name, data.StreamCount);
         using var run = StrategyRun.Create(strategy, initial, data, settings);
         var curve = new PrequentialCurve();
         var work = default(Work);
@@ -60,7 +69,7 @@ internal sealed class StreamRunner(StreamData data, RunSettings settings, IProgr
             using (images)
             using (labels)
             {
-                Test(run.Serving, images, labels, curve.Add);
+                Test(run, images, labels, curve).Dispose();
                 try
                 {
                     work += run.Learn(images, labels, cancellation);
@@ -70,46 +79,44 @@ internal sealed class StreamRunner(StreamData data, RunSettings settings, IProgr
                 }
             }
 
-            view.Report(new Progress(curve.Count, curve.Accuracy, work.Bytes));
+            task.Report(new Progress(curve.Count, curve.Accuracy, work.Bytes));
         }
 
         if (curve.Count == 0) return null;
-        var result = new StrategyResult(
-            strategy, curve, TestAccuracy(run.Serving), work, 4 * initial.parameters().Sum(p => p.numel()), IsReplicaIdentical(run), data.StreamCount);
-        view.End(strategy.Name);
-        return result;
+        var (testAccuracy, outputsIdentical) = TestAtTheEnd(run);
+        var modelBytes = sizeof(float) * initial.Model.parameters().Sum(parameter => parameter.numel());
+        task.End();
+        return new StrategyResult(
+            strategy, curve, testAccuracy, work, modelBytes, outputsIdentical && run.IsDigestIdentical(), data.StreamCount);
     }
 
-    private double TestAccuracy(nn.Module<Tensor, Tensor> model)
+    /// <summary>The replica's accuracy on the test samples, and whether its outputs are those of the trainer's model to the last bit.</summary>
+    private (double Accuracy, bool OutputsIdentical) TestAtTheEnd(IStrategyRun run)
     {
         var curve = new PrequentialCurve();
-        ForEachTestBatch((images, labels) => Test(model, images, labels, curve.Add));
-        return curve.Accuracy;
-    }
-
-    private bool IsReplicaIdentical(IStrategyRun run)
-    {
         var identical = true;
-        ForEachTestBatch((images, _) => identical &= run.IsReplicaIdentical(images));
-        return identical;
-    }
-
-    private void ForEachTestBatch(Action<Tensor, Tensor> action)
-    {
         for (var first = 0; first < data.Test.Count; first += EvaluationBatch)
         {
             var (images, labels) = data.Test.Batch(first, Math.Min(EvaluationBatch, data.Test.Count - first));
+            using var scope = NewDisposeScope();
             using (images)
             using (labels)
-                action(images, labels);
+            {
+                var outputs = Test(run, images, labels, curve);
+                identical &= outputs.bytes.SequenceEqual(run.PredictAsTrainer(images).bytes);
+            }
         }
+
+        return (curve.Accuracy, identical);
     }
 
-    private static void Test(nn.Module<Tensor, Tensor> model, Tensor images, Tensor labels, Action<bool> outcome)
+    /// <returns>The replica's outputs, which the caller owns.</returns>
+    private static Tensor Test(IStrategyRun run, Tensor images, Tensor labels, PrequentialCurve curve)
     {
-        using var scope = NewDisposeScope();
-        using var gradients = no_grad();
-        model.eval();
-        foreach (var correct in model.forward(images).argmax(1).eq(labels).data<bool>()) outcome(correct);
+        var outputs = run.Predict(images);
+        using var predicted = outputs.argmax(1);
+        using var correct = predicted.eq(labels);
+        foreach (var isCorrect in correct.data<bool>()) curve.Add(isCorrect);
+        return outputs;
     }
 }

@@ -15,16 +15,15 @@ internal static class FullTraining
     /// <param name="settings">The number of epochs; the seed, which decides the initial weights and the order of the samples.</param>
     /// <param name="progress">Is told the number of samples trained on so far, out of count × epochs.</param>
     /// <param name="cancellation">Ends it early.</param>
-    /// <returns>The model, which the caller owns, and the number of optimizer steps.</returns>
+    /// <returns>The model, which the caller owns.</returns>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
-    public static (LeNet5 Model, int Steps) Train(StreamData data, int count, RunSettings settings, Action<int>? progress, CancellationToken cancellation)
+    public static TrainedModel Train(StreamData data, int count, RunSettings settings, Action<int>? progress, CancellationToken cancellation)
     {
-        random.manual_seed(settings.Seed);
         var samples = data.Training;
-        var model = new LeNet5(samples.Channels, samples.Height, samples.Width, data.Classes);
+        var model = LeNet5.CreateSeeded(settings.Seed, samples.Channels, samples.Height, samples.Width, data.Classes);
         try
         {
-            using var optimizer = Training.CreateAdam(model);
+            using var optimizer = Training.CreateOptimizer(model);
             var order = new int[count];
             for (var i = 0; i < count; i++) order[i] = i;
             var shuffle = new Random(settings.Seed);
@@ -44,7 +43,7 @@ internal static class FullTraining
                 }
             }
 
-            return (model, steps);
+            return new TrainedModel(model, optimizer, steps);
         }
         catch
         {

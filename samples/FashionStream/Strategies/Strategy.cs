@@ -18,6 +18,9 @@ internal enum StrategyKind
     /// <summary>Trained on new and historical samples, the optimizer's update compressed with error feedback.</summary>
     Update,
 
+    /// <summary>Likewise, but with the gradient taken part of the way towards what is still owed: the library's default.</summary>
+    Ahead,
+
     /// <summary>A dense model trains for itself; the coordinates that differ most from the replica are deployed.</summary>
     Difference,
 

@@ -24,6 +24,8 @@ internal static class StrategyCatalog
     [
         ("update-topk", StrategyKind.Update, CoordinateChoice.TopK),
         ("update-randomk", StrategyKind.Update, CoordinateChoice.RandomK),
+        ("ahead-topk", StrategyKind.Ahead, CoordinateChoice.TopK),
+        ("ahead-randomk", StrategyKind.Ahead, CoordinateChoice.RandomK),
         ("difference-topk", StrategyKind.Difference, CoordinateChoice.TopK),
         ("difference-randomk", StrategyKind.Difference, CoordinateChoice.RandomK),
         ("gradient-topk", StrategyKind.Gradient, CoordinateChoice.TopK),
@@ -35,13 +37,14 @@ internal static class StrategyCatalog
     [
         "static", "retrain", "online", "dense",
         "update-topk-1e-2", "update-topk-1e-3", "update-topk-1e-4", "update-randomk-1e-2",
+        "ahead-topk-1e-2", "ahead-topk-1e-3", "ahead-topk-1e-4",
         "difference-topk-1e-2", "difference-topk-1e-3", "difference-topk-1e-4",
         "gradient-topk-1e-3",
     ];
 
     /// <summary>What a run compares when densities are given but no names: all of these at each density.</summary>
     public static IReadOnlyList<string> NamesForDensities { get; } =
-        ["static", "retrain", "online", "dense", "update-topk", "update-randomk", "difference-topk", "gradient-topk"];
+        ["static", "retrain", "online", "dense", "update-topk", "update-randomk", "ahead-topk", "difference-topk", "gradient-topk"];
 
     /// <summary>A sentence that lists the names.</summary>
     public static string Description { get; } =

@@ -1,3 +1,4 @@
+using ContinuousDL.Optimization;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -10,19 +11,17 @@ internal static class Training
     public const int BatchSize = 128;
 
     /// <summary>Adam's learning rate.</summary>
-    public const double LearningRate = 1e-3;
+    private const double LearningRate = 1e-3;
 
     /// <summary>Adam with AMSGrad. The caller owns it.</summary>
-    public static optim.Optimizer CreateAdam(nn.Module model) => optim.Adam(model.parameters(), LearningRate, amsgrad: true);
+    public static FusedAdam CreateOptimizer(nn.Module model) => new(model.parameters(), LearningRate, amsGrad: true);
 
     /// <summary>One ordinary step: forward, backward, optimizer.</summary>
     public static void Step(nn.Module<Tensor, Tensor> model, optim.Optimizer optimizer, Tensor images, Tensor labels)
     {
         using var scope = NewDisposeScope();
-        model.train();
         optimizer.zero_grad();
-        var loss = nn.functional.cross_entropy(model.forward(images), labels);
-        loss.backward();
+        nn.functional.cross_entropy(model.call(images), labels).backward();
         optimizer.step();
     }
 }
