@@ -58,7 +58,7 @@ internal sealed class LabelledImages
     /// <summary>The scale that gives the first <paramref name="count"/> images the mean 0 and the standard deviation 1, channel by channel.</summary>
     public PixelScale StandardScale(int count)
     {
-        var scales = new (float Factor, float Offset)[Channels];
+        var scales = new (float Mean, float Deviation)[Channels];
         var plane = Height * Width;
         for (var c = 0; c < Channels; c++)
         {
@@ -75,8 +75,7 @@ internal sealed class LabelledImages
             var n = (double)count * plane;
             var mean = sum / n;
             var deviation = Math.Sqrt(Math.Max(0, (squares / n) - (mean * mean)));
-            var factor = deviation > 0 ? 1 / deviation : 1;
-            scales[c] = ((float)factor, (float)(-mean * factor));
+            scales[c] = ((float)mean, deviation > 0 ? (float)deviation : 1);
         }
 
         return new PixelScale(scales);

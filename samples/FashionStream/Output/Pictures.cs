@@ -68,23 +68,25 @@ internal static class Pictures
     private static Plot DrawAccuracyAgainstBytes(IReadOnlyList<StrategyResult> results, IReadOnlyDictionary<Strategy, Appearance> appearances)
     {
         var plot = new Plot();
-        foreach (var result in results.OrderByDescending(result => result.PrequentialAccuracy))
+        var ranked = results.OrderByDescending(result => result.PrequentialAccuracy).ToList();
+        var places = SideBySide(ranked);
+        for (var i = 0; i < ranked.Count; i++)
         {
-            var look = appearances[result.Strategy];
-            var accuracy = 100 * result.PrequentialAccuracy;
-            if (result.Work.Bytes == 0)
+            var look = appearances[ranked[i].Strategy];
+            var accuracy = 100 * ranked[i].PrequentialAccuracy;
+            if (places[i] is not { } place)
             {
                 // Nothing sent has no place on a logarithmic axis: a level to compare with instead.
                 var level = plot.Add.HorizontalLine(accuracy, 3, look.Color, look.Pattern);
-                level.LegendText = Legend(result);
+                level.LegendText = Legend(ranked[i]);
                 continue;
             }
 
-            var point = plot.Add.Marker(Math.Log10(result.Work.Bytes), accuracy, look.Marker, MarkerSize, look.Color);
+            var point = plot.Add.Marker(place, accuracy, look.Marker, MarkerSize, look.Color);
             point.MarkerStyle.LineWidth = 3;
             point.MarkerStyle.OutlineColor = Colors.White;
             point.MarkerStyle.OutlineWidth = 1.5f;
-            point.LegendText = Legend(result);
+            point.LegendText = Legend(ranked[i]);
         }
 
         plot.Title("Accuracy of the deployed model against what was sent to keep it fresh");
@@ -99,6 +101,44 @@ internal static class Pictures
         Finish(plot);
         plot.Axes.Margins(horizontal: 0.08, vertical: 0.1);
         return plot;
+    }
+
+    /// <summary>
+    /// Where each result goes on the axis of bytes: at its logarithm, or a marker's width beside it where another result of as
+    /// many bytes and nearly the same accuracy would cover it. Null where nothing was sent.
+    /// </summary>
+    private static double?[] SideBySide(List<StrategyResult> results)
+    {
+        var sent = results.Where(result => result.Work.Bytes > 0).ToList();
+        var places = new double?[results.Count];
+        if (sent.Count == 0) return places;
+
+        var decades = Math.Max(0.1, Math.Log10((double)sent.Max(result => result.Work.Bytes) / sent.Min(result => result.Work.Bytes)));
+        var width = MarkerSize / (double)Width * 1.6 * decades;
+        var height = MarkerSize / (double)Height * 1.6 * (results.Max(result => result.PrequentialAccuracy) - results.Min(result => result.PrequentialAccuracy));
+        for (var i = 0; i < results.Count; i++)
+        {
+            if (results[i].Work.Bytes == 0) continue;
+            var place = Math.Log10(results[i].Work.Bytes);
+            while (IsTaken(place, i)) place += width;
+            places[i] = place;
+        }
+
+        return places;
+
+        bool IsTaken(double place, int result)
+        {
+            for (var other = 0; other < result; other++)
+            {
+                if (places[other] is { } taken && Math.Abs(taken - place) < 0.99 * width
+                    && Math.Abs(results[other].PrequentialAccuracy - results[result].PrequentialAccuracy) < height)
+                {
+                    return true;
+                }
+            }
+
+            return false;
+        }
     }
 
     /// <summary>Points from where the first window is full; a stream shorter than a window gives what there is.</summary>

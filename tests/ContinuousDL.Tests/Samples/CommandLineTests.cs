@@ -14,10 +14,11 @@ public sealed class CommandLineTests
         options.Strategies.Select(strategy => strategy.Name).Should().Equal(
             "static", "retrain", "online", "dense",
             "update-topk-1e-2", "update-topk-1e-3", "update-topk-1e-4", "update-randomk-1e-2",
+            "ahead-topk-1e-2", "ahead-topk-1e-3", "ahead-topk-1e-4",
             "difference-topk-1e-2", "difference-topk-1e-3", "difference-topk-1e-4", "gradient-topk-1e-3");
         (options.Settings.Trigger, options.Settings.Seed).Should().Be((8, 1));
         (options.DataDirectory, options.Format).Should().Be((StreamData.EmbeddedDirectory, DataFormat.Mnist));
-        (options.MostTraining, options.MostTest, options.JsonFile, options.Threads).Should().Be((int.MaxValue, int.MaxValue, null, null));
+        (options.MostTraining, options.MostTest, options.JsonFile, options.Threads).Should().Be((int.MaxValue, int.MaxValue, null, Environment.ProcessorCount));
     }
 
     [Test]
@@ -60,7 +61,7 @@ public sealed class CommandLineTests
         Names("--density", "1e-2,0.5").Should().Equal(
             "static", "retrain", "online", "dense",
             "update-topk-1e-2", "update-topk-5e-1", "update-randomk-1e-2", "update-randomk-5e-1",
-            "difference-topk-1e-2", "difference-topk-5e-1", "gradient-topk-1e-2", "gradient-topk-5e-1");
+            "ahead-topk-1e-2", "ahead-topk-5e-1", "difference-topk-1e-2", "difference-topk-5e-1", "gradient-topk-1e-2", "gradient-topk-5e-1");
 
     [Test]
     public void Density_goes_to_the_names_that_have_none_of_their_own() =>

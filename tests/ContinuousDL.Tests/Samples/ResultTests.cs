@@ -109,7 +109,7 @@ public sealed class ResultTests
     [Test]
     public void Palette_gives_every_strategy_a_colour_of_its_own()
     {
-        var strategies = StrategyCatalog.Find([.. StrategyCatalog.DefaultNames, "update-topk-k1", "difference-randomk", "gradient-randomk"], [1e-3]);
+        var strategies = StrategyCatalog.Find([.. StrategyCatalog.DefaultNames, "update-topk-k1", "ahead-randomk", "difference-randomk", "gradient-randomk"], [1e-3]);
         Palette.Assign(strategies).Values.Select(look => look.Color).Should().OnlyHaveUniqueItems().And.HaveCount(strategies.Count);
     }
 

@@ -43,6 +43,21 @@ public sealed class StreamDataTests
     }
 
     [Test]
+    public void Load_scales_pixels_by_the_mean_and_deviation_of_the_initial_history()
+    {
+        var data = StreamData.Load(StreamData.EmbeddedDirectory, DataFormat.Mnist, mostTraining: 600, mostTest: 100);
+
+        var (images, _) = data.Training.Batch(0, data.InitialCount);
+        using (images)
+        {
+            using var mean = images.mean();
+            using var deviation = images.std(unbiased: false);
+            mean.item<float>().Should().BeApproximately(0, 1e-4f);
+            deviation.item<float>().Should().BeApproximately(1, 1e-4f);
+        }
+    }
+
+    [Test]
     public void Load_labels_above_9_ask_for_more_classes()
     {
         WriteMnist(trainingLabels: [0, 1, 2, 3, 4, 25], testLabels: [1]);
