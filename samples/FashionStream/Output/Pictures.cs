@@ -45,6 +45,8 @@ internal static class Pictures
     private static Plot DrawAccuracyOverStream(IReadOnlyList<StrategyResult> results, IReadOnlyDictionary<Strategy, Appearance> appearances)
     {
         var window = Math.Max(1, results[0].StreamLength / WindowsPerStream);
+        var floor = Floor(results);
+        var (lowest, highest) = (100.0, 0.0);
         var plot = new Plot();
         foreach (var result in results.OrderByDescending(result => result.PrequentialAccuracy))
         {
@@ -54,7 +56,8 @@ internal static class Pictures
             line.LineColor = look.Color;
             line.LinePattern = look.Pattern;
             line.LineWidth = 3;
-            line.LegendText = Legend(result);
+            line.LegendText = Legend(result, floor);
+            if (result.PrequentialAccuracy >= floor) (lowest, highest) = (Math.Min(lowest, y.Min()), Math.Max(highest, y.Max()));
         }
 
         plot.Title("Accuracy of the deployed model on new samples, before it is trained on them");
@@ -62,6 +65,7 @@ internal static class Pictures
         plot.YLabel($"accuracy over the last {window:N0} samples, %");
         plot.Axes.Bottom.TickGenerator = new NumericAutomatic { LabelFormatter = x => x.ToString("N0") };
         Finish(plot);
+        SetVerticalLimits(plot, lowest, highest);
         return plot;
     }
 
@@ -69,7 +73,8 @@ internal static class Pictures
     {
         var plot = new Plot();
         var ranked = results.OrderByDescending(result => result.PrequentialAccuracy).ToList();
-        var places = SideBySide(ranked);
+        var floor = Floor(results);
+        var places = SideBySide(ranked, floor);
         for (var i = 0; i < ranked.Count; i++)
         {
             var look = appearances[ranked[i].Strategy];
@@ -78,7 +83,7 @@ internal static class Pictures
             {
                 // Nothing sent has no place on a logarithmic axis: a level to compare with instead.
                 var level = plot.Add.HorizontalLine(accuracy, 3, look.Color, look.Pattern);
-                level.LegendText = Legend(ranked[i]);
+                level.LegendText = Legend(ranked[i], floor);
                 continue;
             }
 
@@ -86,7 +91,7 @@ internal static class Pictures
             point.MarkerStyle.LineWidth = 3;
             point.MarkerStyle.OutlineColor = Colors.White;
             point.MarkerStyle.OutlineWidth = 1.5f;
-            point.LegendText = Legend(ranked[i]);
+            point.LegendText = Legend(ranked[i], floor);
         }
 
         plot.Title("Accuracy of the deployed model against what was sent to keep it fresh");
@@ -100,6 +105,8 @@ internal static class Pictures
         };
         Finish(plot);
         plot.Axes.Margins(horizontal: 0.08, vertical: 0.1);
+        var shown = ranked.Where(result => result.PrequentialAccuracy >= floor).Select(result => 100 * result.PrequentialAccuracy).ToList();
+        SetVerticalLimits(plot, shown.Min(), shown.Max());
         return plot;
     }
 
@@ -107,7 +114,9 @@ internal static class Pictures
     /// Where each result goes on the axis of bytes: at its logarithm, or a marker's width beside it where another result of as
     /// many bytes and nearly the same accuracy would cover it. Null where nothing was sent.
     /// </summary>
-    private static double?[] SideBySide(List<StrategyResult> results)
+    /// <param name="results">The results, the best first.</param>
+    /// <param name="floor">The accuracy below which a result is not shown.</param>
+    private static double?[] SideBySide(List<StrategyResult> results, double floor)
     {
         var sent = results.Where(result => result.Work.Bytes > 0).ToList();
         var places = new double?[results.Count];
@@ -115,7 +124,7 @@ internal static class Pictures
 
         var decades = Math.Max(0.1, Math.Log10((double)sent.Max(result => result.Work.Bytes) / sent.Min(result => result.Work.Bytes)));
         var width = MarkerSize / (double)Width * 1.6 * decades;
-        var height = MarkerSize / (double)Height * 1.6 * (results.Max(result => result.PrequentialAccuracy) - results.Min(result => result.PrequentialAccuracy));
+        var height = MarkerSize / (double)Height * 1.6 * (results[0].PrequentialAccuracy - results.Last(result => result.PrequentialAccuracy >= floor).PrequentialAccuracy);
         for (var i = 0; i < results.Count; i++)
         {
             if (results[i].Work.Bytes == 0) continue;
@@ -158,7 +167,25 @@ internal static class Pictures
     }
 
     /// <summary>The legend is sorted by accuracy, so that its order is that of the curves and points.</summary>
-    private static string Legend(StrategyResult result) => $"{result.Strategy.Name}  {100 * result.PrequentialAccuracy:0.0} %";
+    private static string Legend(StrategyResult result, double floor) =>
+        $"{result.Strategy.Name}  {100 * result.PrequentialAccuracy:0.0} %{(result.PrequentialAccuracy < floor ? " (below)" : "")}";
+
+    /// <summary>
+    /// The accuracy below which a strategy is left out of the scale: one that ruins its model would press all the others
+    /// together. What lies far below the middle, compared with how far the best lies above it, only shows in the legend.
+    /// </summary>
+    private static double Floor(IReadOnlyList<StrategyResult> results)
+    {
+        var accuracies = results.Select(result => result.PrequentialAccuracy).Order().ToList();
+        var median = accuracies[accuracies.Count / 2];
+        return median - Math.Max(0.1, 3 * (accuracies[^1] - median));
+    }
+
+    private static void SetVerticalLimits(Plot plot, double lowest, double highest)
+    {
+        var margin = Math.Max(0.1, 0.08 * (highest - lowest));
+        plot.Axes.SetLimitsY(lowest - margin, highest + margin);
+    }
 
     private static void Finish(Plot plot)
     {
