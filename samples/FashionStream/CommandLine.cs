@@ -21,7 +21,8 @@ internal sealed class CommandLine
           The full protocol, on the files of Debian's package dataset-fashion-mnist:
             dotnet run -c Release --project samples/FashionStream -- --data /usr/share/datasets/fashion-mnist
           Two densities of two ways to compress, with the results as JSON:
-            dotnet run -c Release --project samples/FashionStream -- --strategies dense,update-topk,difference-topk --density 1e-2,1e-4 --json out/result.json
+            dotnet run -c Release --project samples/FashionStream -- --strategies dense,ahead-topk,difference-topk \
+                --density 1e-2,1e-4 --json out/result.json
           One coordinate a step:
             dotnet run -c Release --project samples/FashionStream -- --strategies static,update-topk-k1
           CIFAR-10, from the folder of its binary version:
@@ -42,9 +43,9 @@ internal sealed class CommandLine
 
     private readonly Option<string?> data = new("--data")
     {
-        Description = "Folder with the data: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, "
-            + "plain or .gz; or CIFAR-10's data_batch_1.bin to data_batch_5.bin and test_batch.bin. The first sixth of the training samples is the "
-            + "initial history, the rest the stream. Without it: the embedded subset of Fashion-MNIST",
+        Description = "Folder with the data: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+            + "t10k-labels-idx1-ubyte, plain or .gz; or CIFAR-10's data_batch_1.bin to data_batch_5.bin and test_batch.bin. The first sixth "
+            + "of the training samples is the initial history, the rest the stream. Without it: the embedded subset of Fashion-MNIST",
         HelpName = "DIR",
     };
 
@@ -63,8 +64,8 @@ internal sealed class CommandLine
 
     private readonly Option<string?> density = new("--density")
     {
-        Description = "Shares of the coordinates that a sparse step deploys, separated by commas, each in (0, 1]. For the strategies that name no "
-            + "density of their own; without --strategies, for every sparse one",
+        Description = "Shares of the coordinates that a sparse step deploys, separated by commas, each in (0, 1]. For the strategies that "
+            + "name no density of their own; without --strategies, for every sparse one",
         HelpName = "SHARES",
     };
 
@@ -97,7 +98,8 @@ internal sealed class CommandLine
 
     private readonly Option<bool> quick = new("--quick")
     {
-        Description = $"Take only the first {QuickTraining:N0} training and {QuickTest:N0} test samples, and train the initial model for fewer epochs",
+        Description = $"Take only the first {QuickTraining:N0} training and {QuickTest:N0} test samples, and train the initial model for "
+            + "fewer epochs",
     };
 
     private readonly Option<int> threads = new("--threads")
@@ -159,8 +161,10 @@ internal sealed class CommandLine
             var other => throw new FormatException($"--dataset is mnist or cifar10, not '{other}'"),
         };
         var directory = parsed.GetValue(data);
-        if (directory is null && format != DataFormat.Mnist) throw new FormatException("--dataset cifar10 needs --data with the folder of its binary batches; only a subset of Fashion-MNIST is embedded");
-        if (directory is not null && !Directory.Exists(directory)) throw new FormatException($"--data names the folder '{directory}', which doesn't exist");
+        if (directory is null && format != DataFormat.Mnist)
+            throw new FormatException("--dataset cifar10 needs --data with the folder of its binary batches; only Fashion-MNIST is embedded");
+        if (directory is not null && !Directory.Exists(directory))
+            throw new FormatException($"--data names the folder '{directory}', which doesn't exist");
 
         var settings = new RunSettings(InRange(parsed, trigger, 1, Training.BatchSize), InRange(parsed, seed, 0, int.MaxValue));
         var isQuick = parsed.GetValue(quick);
@@ -200,7 +204,8 @@ internal sealed class CommandLine
         var densities = new List<double>();
         foreach (var share in shares.Split(',', StringSplitOptions.TrimEntries))
         {
-            if (!StrategyCatalog.TryParseDensity(share, out var value)) throw new FormatException($"--density is a number above 0 and up to 1, like 1e-3, not '{share}'");
+            if (!StrategyCatalog.TryParseDensity(share, out var value))
+                throw new FormatException($"--density is a number above 0 and up to 1, like 1e-3, not '{share}'");
             densities.Add(value);
         }
 
@@ -211,7 +216,8 @@ internal sealed class CommandLine
     {
         var value = parsed.GetValue(option);
         if (value >= lowest && value <= highest) return value;
-        throw new FormatException($"{option.Name} is {(highest == int.MaxValue ? $"{lowest} or more" : $"{lowest} to {highest}")}, not {value}");
+        var range = highest == int.MaxValue ? $"{lowest} or more" : $"{lowest} to {highest}";
+        throw new FormatException($"{option.Name} is {range}, not {value}");
     }
 
     private sealed class HelpWithExamples(HelpAction help) : SynchronousCommandLineAction

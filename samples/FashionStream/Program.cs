@@ -3,6 +3,7 @@ using ContinuousDL.Samples.FashionStream;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Output;
 using ContinuousDL.Samples.FashionStream.Running;
+using ContinuousDL.Samples.FashionStream.Strategies;
 using Spectre.Console;
 
 // Replays a stream of images against a deployed model and compares ways to keep it fresh: --help says how.
@@ -17,9 +18,11 @@ static int Run(RunOptions options)
         var console = CreateConsole();
         console.WriteLine(
             $"{data.InitialCount:N0} initial, {data.StreamCount:N0} streamed, {data.Test.Count:N0} test samples;"
-            + $" trigger {options.Settings.Trigger}, batch {ContinuousDL.Samples.FashionStream.Strategies.Training.BatchSize}, seed {options.Settings.Seed}");
+            + $" trigger {options.Settings.Trigger}, batch {Training.BatchSize}, seed {options.Settings.Seed}");
 
-        IReadOnlyList<StrategyResult> Replay(IProgressView view) => new StreamRunner(data, options.Settings, options.Threads, view).Run(options.Strategies, interrupt.Token);
+        IReadOnlyList<StrategyResult> Replay(IProgressView view) =>
+            new StreamRunner(data, options.Settings, options.Threads, view).Run(options.Strategies, interrupt.Token);
+
         var results = Console.IsOutputRedirected ? Replay(new PlainProgress(Console.Out)) : LiveProgress.Show(console, Replay);
         if (results.Count > 0) Report(console, options, results);
 
@@ -58,7 +61,9 @@ static IAnsiConsole CreateConsole()
     return console;
 }
 
-/// <summary>Turns the first Ctrl-C (or SIGTERM) into a cancellation, so that the results so far come out; the second one ends the process.</summary>
+/// <summary>
+/// Turns the first Ctrl-C (or SIGTERM) into a cancellation, so that the results so far come out; the second one ends the process.
+/// </summary>
 internal sealed class Interrupt : IDisposable
 {
     private readonly CancellationTokenSource source = new();

@@ -25,7 +25,8 @@ internal static class Cifar10Reader
             total += files[f].Length / RecordSize;
         }
 
-        if (total * ImageSize > Array.MaxLength) throw new DataFileException(paths[^1], $"makes it {total:N0} images; this reader takes at most {Array.MaxLength / ImageSize:N0}.");
+        if (total * ImageSize > Array.MaxLength)
+            throw new DataFileException(paths[^1], $"makes it {total:N0} images; this reader takes at most {Array.MaxLength / ImageSize:N0}.");
         var pixels = new byte[total * ImageSize];
         var labels = new byte[total];
         var image = 0;
@@ -35,7 +36,11 @@ internal static class Cifar10Reader
             {
                 var record = files[f].AsSpan(start, RecordSize);
                 if (record[0] >= Classes)
-                    throw new DataFileException(paths[f], $"has the label {record[0]} in record {(start / RecordSize) + 1:N0}; CIFAR-10 has the labels 0 to {Classes - 1}.");
+                {
+                    throw new DataFileException(
+                        paths[f], $"has the label {record[0]} in record {(start / RecordSize) + 1:N0}; CIFAR-10 has the labels 0 to {Classes - 1}.");
+                }
+
                 labels[image] = record[0];
                 record[1..].CopyTo(pixels.AsSpan(image * ImageSize));
             }
@@ -50,8 +55,13 @@ internal static class Cifar10Reader
         {
             var length = new FileInfo(path).Length;
             if (length == 0 || length % RecordSize != 0)
-                throw new DataFileException(path, $"is not a CIFAR-10 batch: its {length:N0} bytes are not a whole number of records of {RecordSize:N0} bytes.");
-            if (length > Array.MaxLength) throw new DataFileException(path, $"has {length:N0} bytes; this reader takes at most {Array.MaxLength:N0}.");
+            {
+                throw new DataFileException(
+                    path, $"is not a CIFAR-10 batch: its {length:N0} bytes are not a whole number of records of {RecordSize:N0} bytes.");
+            }
+
+            if (length > Array.MaxLength)
+                throw new DataFileException(path, $"has {length:N0} bytes; this reader takes at most {Array.MaxLength:N0}.");
             return File.ReadAllBytes(path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -59,7 +59,8 @@ internal sealed class DataFile : IDisposable
     /// <exception cref="DataFileException">The file is shorter, damaged, or larger than this reader takes.</exception>
     public byte[] Read(long count, string what)
     {
-        if (count > Array.MaxLength) throw new DataFileException(Path, $"claims {count:N0} bytes for {what}; this reader takes at most {Array.MaxLength:N0}.");
+        if (count > Array.MaxLength)
+            throw new DataFileException(Path, $"claims {count:N0} bytes for {what}; this reader takes at most {Array.MaxLength:N0}.");
         if (count > longestContent) throw new DataFileException(Path, $"is too short: {what} should take {count:N0} bytes.");
 
         var bytes = new byte[(int)Math.Min(count, FirstAllocation)];

@@ -28,7 +28,7 @@ internal static class IdxReader
         using var file = DataFile.Open(path);
         var magic = file.Read(4, "the IDX magic number");
         if (magic[0] != 0 || magic[1] != 0)
-            throw new DataFileException(path, $"is not an IDX file: it starts with {Convert.ToHexString(magic)}, not with two zero bytes.");
+            throw new DataFileException(path, $"is not an IDX file: it starts with {Convert.ToHexString(magic)}, not two zero bytes.");
         if (magic[2] != UnsignedByte)
             throw new DataFileException(path, $"holds elements of type 0x{magic[2]:X2}; {what} must be unsigned bytes (0x{UnsignedByte:X2}).");
         if (magic[3] != dimensions)
@@ -41,7 +41,8 @@ internal static class IdxReader
         {
             var length = BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(4 * d));
             if (length == 0) throw new DataFileException(path, $"holds no {what}: dimension {d + 1} is 0.");
-            if (length > Array.MaxLength / elementCount) throw new DataFileException(path, $"claims more {what} than this reader takes: dimension {d + 1} is {length:N0}.");
+            if (length > Array.MaxLength / elementCount)
+                throw new DataFileException(path, $"claims more {what} than this reader takes: dimension {d + 1} is {length:N0}.");
             size[d] = (int)length;
             elementCount *= length;
         }

@@ -25,7 +25,10 @@ internal sealed class LabelledImages
     {
         var imageSize = (long)channels * height * width;
         if (pixels.Length != labels.Length * imageSize)
-            throw new ArgumentException($"{labels.Length} images of {imageSize} bytes take {labels.Length * imageSize} bytes, not {pixels.Length}.", nameof(pixels));
+        {
+            throw new ArgumentException(
+                $"{labels.Length} images of {imageSize} bytes take {labels.Length * imageSize} bytes, not {pixels.Length}.", nameof(pixels));
+        }
 
         this.pixels = pixels;
         this.labels = labels;
@@ -55,7 +58,9 @@ internal sealed class LabelledImages
     /// <summary>The same images on another scale.</summary>
     public LabelledImages WithScale(PixelScale newScale) => new(pixels, labels, Channels, Height, Width, newScale);
 
-    /// <summary>The scale that gives the first <paramref name="count"/> images the mean 0 and the standard deviation 1, channel by channel.</summary>
+    /// <summary>
+    /// The scale that gives the first <paramref name="count"/> images the mean 0 and the standard deviation 1, channel by channel.
+    /// </summary>
     public PixelScale StandardScale(int count)
     {
         var scales = new (float Mean, float Deviation)[Channels];

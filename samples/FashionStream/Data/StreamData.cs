@@ -1,3 +1,5 @@
+using ContinuousDL.Samples.FashionStream.Models;
+
 namespace ContinuousDL.Samples.FashionStream.Data;
 
 /// <summary>The format of a data folder.</summary>
@@ -25,15 +27,22 @@ internal sealed class StreamData
     /// <summary>A label is an index into the model's outputs: ten of them, or more where the labels ask for it.</summary>
     private const int FewestClasses = 10;
 
-    /// <exception cref="DataFileException">Training and test images differ in size, or there are too few of them.</exception>
+    /// <exception cref="DataFileException">Training and test images differ in size, are too small, or there are too few of them.</exception>
     private StreamData(string origin, LabelledImages training, LabelledImages test)
     {
-        if ((training.Channels, training.Height, training.Width) != (test.Channels, test.Height, test.Width))
-            throw new DataFileException(origin, $"has training images of {training.Height} × {training.Width}, but test images of {test.Height} × {test.Width}.");
-        if (Math.Min(training.Height, training.Width) < Models.LeNet5.SmallestSide)
-            throw new DataFileException(origin, $"has images of {training.Height} × {training.Width}; LeNet-5 needs at least {Models.LeNet5.SmallestSide} × {Models.LeNet5.SmallestSide}.");
+        if (SizeOf(training) != SizeOf(test))
+            throw new DataFileException(origin, $"has training images of {SizeOf(training)}, but test images of {SizeOf(test)}.");
+        if (Math.Min(training.Height, training.Width) < LeNet5.SmallestSide)
+        {
+            throw new DataFileException(
+                origin, $"has images of {SizeOf(training)}; LeNet-5 needs at least {LeNet5.SmallestSide} × {LeNet5.SmallestSide}.");
+        }
+
         if (training.Count < InitialShare)
-            throw new DataFileException(origin, $"has {training.Count} training samples; at least {InitialShare} are needed, a sixth of them as the initial history.");
+        {
+            throw new DataFileException(
+                origin, $"has {training.Count} training samples; at least {InitialShare} are needed, a sixth of them as the initial history.");
+        }
 
         Origin = origin;
         InitialCount = training.Count / InitialShare;
@@ -78,6 +87,8 @@ internal sealed class StreamData
             : (Cifar10Reader.Read(FindCifarTrainingBatches(directory)), Cifar10Reader.Read(Path.Combine(directory, "test_batch.bin")));
         return new StreamData(directory, training.Take(mostTraining), test.Take(mostTest));
     }
+
+    private static string SizeOf(LabelledImages images) => $"{images.Height} × {images.Width} × {images.Channels}";
 
     private static string Find(string directory, string name)
     {

@@ -40,7 +40,10 @@ internal static class Palette
         foreach (var way in strategies.GroupBy(strategy => (strategy.Kind, strategy.Choice)))
         {
             var (hue, pattern, marker) = Look(way.Key.Kind, way.Key.Choice);
-            var fromManyToFew = way.OrderByDescending(strategy => strategy.Density ?? 0).ThenByDescending(strategy => strategy.Count ?? 0).ToList();
+            var fromManyToFew = way
+                .OrderByDescending(strategy => strategy.Density ?? 0)
+                .ThenByDescending(strategy => strategy.Count ?? 0)
+                .ToList();
             for (var i = 0; i < fromManyToFew.Count; i++)
             {
                 var shade = fromManyToFew.Count == 1 ? 0 : LightestShade * i / (fromManyToFew.Count - 1);
@@ -51,22 +54,23 @@ internal static class Palette
         return appearances;
     }
 
-    private static (Color Hue, LinePattern Pattern, MarkerShape Marker) Look(StrategyKind kind, CoordinateChoice choice) => (kind, choice) switch
-    {
-        (StrategyKind.Static, _) => (Grey, LinePattern.Dotted, MarkerShape.Cross),
-        (StrategyKind.Retrain, _) => (Black, LinePattern.Dashed, MarkerShape.FilledSquare),
-        (StrategyKind.Online, _) => (Orange, LinePattern.Dashed, MarkerShape.FilledTriangleDown),
-        (StrategyKind.Dense, _) => (Brown, LinePattern.Dashed, MarkerShape.Asterisk),
-        (StrategyKind.Update, CoordinateChoice.RandomK) => (SkyBlue, LinePattern.DenselyDashed, MarkerShape.OpenCircle),
-        (StrategyKind.Update, _) => (Blue, LinePattern.Solid, MarkerShape.FilledCircle),
-        (StrategyKind.Ahead, CoordinateChoice.RandomK) => (Salmon, LinePattern.DenselyDashed, MarkerShape.OpenDiamond),
-        (StrategyKind.Ahead, _) => (Vermilion, LinePattern.Solid, MarkerShape.FilledDiamond),
-        (StrategyKind.Difference, CoordinateChoice.RandomK) => (Olive, LinePattern.DenselyDashed, MarkerShape.OpenTriangleUp),
-        (StrategyKind.Difference, _) => (Green, LinePattern.Solid, MarkerShape.FilledTriangleUp),
-        (StrategyKind.Gradient, CoordinateChoice.RandomK) => (Pink, LinePattern.DenselyDashed, MarkerShape.OpenSquare),
-        (StrategyKind.Gradient, _) => (Purple, LinePattern.Solid, MarkerShape.FilledSquare),
-        _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "Not a way to keep a model fresh."),
-    };
+    private static (Color Hue, LinePattern Pattern, MarkerShape Marker) Look(StrategyKind kind, CoordinateChoice choice) =>
+        (kind, choice) switch
+        {
+            (StrategyKind.Static, _) => (Grey, LinePattern.Dotted, MarkerShape.Cross),
+            (StrategyKind.Retrain, _) => (Black, LinePattern.Dashed, MarkerShape.FilledSquare),
+            (StrategyKind.Online, _) => (Orange, LinePattern.Dashed, MarkerShape.FilledTriangleDown),
+            (StrategyKind.Dense, _) => (Brown, LinePattern.Dashed, MarkerShape.Asterisk),
+            (StrategyKind.Update, CoordinateChoice.RandomK) => (SkyBlue, LinePattern.DenselyDashed, MarkerShape.OpenCircle),
+            (StrategyKind.Update, _) => (Blue, LinePattern.Solid, MarkerShape.FilledCircle),
+            (StrategyKind.Ahead, CoordinateChoice.RandomK) => (Salmon, LinePattern.DenselyDashed, MarkerShape.OpenDiamond),
+            (StrategyKind.Ahead, _) => (Vermilion, LinePattern.Solid, MarkerShape.FilledDiamond),
+            (StrategyKind.Difference, CoordinateChoice.RandomK) => (Olive, LinePattern.DenselyDashed, MarkerShape.OpenTriangleUp),
+            (StrategyKind.Difference, _) => (Green, LinePattern.Solid, MarkerShape.FilledTriangleUp),
+            (StrategyKind.Gradient, CoordinateChoice.RandomK) => (Pink, LinePattern.DenselyDashed, MarkerShape.OpenSquare),
+            (StrategyKind.Gradient, _) => (Purple, LinePattern.Solid, MarkerShape.FilledSquare),
+            _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "Not a way to keep a model fresh."),
+        };
 
     private static Color MixedWith(this Color color, Color other, double share) => new(
         Mix(color.R, other.R, share),

@@ -20,7 +20,7 @@ internal static class Pictures
     /// <summary>The file name of the second picture.</summary>
     public const string AccuracyAgainstBytes = "accuracy-against-bytes.png";
 
-    /// <summary>A curve is an average over so large a share of the stream: short enough to see a change, long enough to tell curves apart.</summary>
+    /// <summary>A curve's average is over this share of the stream: short enough to see a change, long enough to tell curves apart.</summary>
     private const int WindowsPerStream = 5;
 
     private const int PointsPerCurve = 250;
@@ -57,7 +57,9 @@ internal static class Pictures
             line.LinePattern = look.Pattern;
             line.LineWidth = 3;
             line.LegendText = Legend(result, floor);
-            if (result.PrequentialAccuracy >= floor) (lowest, highest) = (Math.Min(lowest, y.Min()), Math.Max(highest, y.Max()));
+            if (result.PrequentialAccuracy < floor) continue;
+            lowest = Math.Min(lowest, y.Min());
+            highest = Math.Max(highest, y.Max());
         }
 
         plot.Title("Accuracy of the deployed model on new samples, before it is trained on them");
@@ -124,7 +126,8 @@ internal static class Pictures
 
         var decades = Math.Max(0.1, Math.Log10((double)sent.Max(result => result.Work.Bytes) / sent.Min(result => result.Work.Bytes)));
         var width = MarkerSize / (double)Width * 1.6 * decades;
-        var height = MarkerSize / (double)Height * 1.6 * (results[0].PrequentialAccuracy - results.Last(result => result.PrequentialAccuracy >= floor).PrequentialAccuracy);
+        var lowest = results.Last(result => result.PrequentialAccuracy >= floor).PrequentialAccuracy;
+        var height = MarkerSize / (double)Height * 1.6 * (results[0].PrequentialAccuracy - lowest);
         for (var i = 0; i < results.Count; i++)
         {
             if (results[i].Work.Bytes == 0) continue;

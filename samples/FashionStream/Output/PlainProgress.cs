@@ -22,9 +22,10 @@ internal sealed class PlainProgress(TextWriter output) : IProgressView
             var line = (int)((long)progress.Samples * LinesPerTask / samples);
             if (line <= linesWritten) return;
             linesWritten = line;
+            var rate = ProgressText.Rate(progress.Samples, clock.Elapsed);
             output.WriteLine(
-                $"{name,-20} {(double)progress.Samples / samples,4:0%} {progress.Samples,9:N0} samples"
-                + $" {ProgressText.Rate(progress.Samples, clock.Elapsed),15} {ProgressText.Accuracy(progress),10} {ProgressText.Bytes(progress),14}".TrimEnd());
+                $"{name,-20} {(double)progress.Samples / samples,4:0%} {progress.Samples,9:N0} samples {rate,15}"
+                + $" {ProgressText.Accuracy(progress),10} {ProgressText.Bytes(progress),14}".TrimEnd());
         }
 
         public void End()

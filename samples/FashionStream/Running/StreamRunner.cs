@@ -90,7 +90,7 @@ internal sealed class StreamRunner(StreamData data, RunSettings settings, int pa
             strategy, curve, testAccuracy, work, modelBytes, outputsIdentical && run.IsDigestIdentical(), data.StreamCount);
     }
 
-    /// <summary>The replica's accuracy on the test samples, and whether its outputs are those of the trainer's model to the last bit.</summary>
+    /// <summary>The replica's accuracy on the test samples, and whether its outputs are the trainer's to the last bit.</summary>
     private (double Accuracy, bool OutputsIdentical) TestAtTheEnd(IStrategyRun run)
     {
         var curve = new PrequentialCurve();

@@ -17,7 +17,8 @@ internal static class FullTraining
     /// <param name="cancellation">Ends it early.</param>
     /// <returns>The model, which the caller owns.</returns>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
-    public static TrainedModel Train(StreamData data, int count, RunSettings settings, Action<int>? progress, CancellationToken cancellation)
+    public static TrainedModel Train(
+        StreamData data, int count, RunSettings settings, Action<int>? progress, CancellationToken cancellation)
     {
         var samples = data.Training;
         var model = LeNet5.CreateSeeded(settings.Seed, samples.Channels, samples.Height, samples.Width, data.Classes);

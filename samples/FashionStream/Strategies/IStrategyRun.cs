@@ -15,7 +15,7 @@ internal interface IStrategyRun : IDisposable
     /// <returns>Logits <c>[N, classes]</c>, owned by the caller.</returns>
     Tensor PredictAsTrainer(Tensor images);
 
-    /// <summary>Whether the replica's digest, computed anew from every one of its values, is that of the trainer's deployed model.</summary>
+    /// <summary>Whether the replica's digest, computed anew from all of its values, is that of the trainer's deployed model.</summary>
     bool IsDigestIdentical();
 
     /// <summary>Takes up samples that the replica has been tested on, and makes what it can of them.</summary>

@@ -48,19 +48,20 @@ internal static class StrategyCatalog
 
     /// <summary>A sentence that lists the names.</summary>
     public static string Description { get; } =
-        $"{string.Join(", ", Dense.Select(d => d.Name))}, and {string.Join(", ", Sparse.Select(s => s.Prefix))}, "
-        + "each followed by a density (update-topk-1e-3), by k and a number of coordinates (update-topk-k1), or by nothing to take those of --density";
+        $"{string.Join(", ", Dense.Select(d => d.Name))}, and {string.Join(", ", Sparse.Select(s => s.Prefix))}, each followed by "
+        + "a density (update-topk-1e-3), by k and a number of coordinates (update-topk-k1), or by nothing to take those of --density";
 
     /// <summary>Looks up names.</summary>
     /// <param name="names">Names, in the order of the result.</param>
     /// <param name="densities">The densities that a sparse strategy without one is expanded to, each in (0, 1]. At least one.</param>
     /// <exception cref="FormatException">A name is unknown. The message says which ones there are.</exception>
     public static IReadOnlyList<Strategy> Find(IEnumerable<string> names, IReadOnlyList<double> densities) =>
-        names.SelectMany(name => Find(name.Trim().ToLowerInvariant(), densities)).DistinctBy(strategy => strategy.Name).ToList();
+        [.. names.SelectMany(name => Find(name.Trim().ToLowerInvariant(), densities)).DistinctBy(strategy => strategy.Name)];
 
     /// <summary>Reads a density: a number in (0, 1].</summary>
     public static bool TryParseDensity(string text, out double density) =>
-        double.TryParse(text, NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out density) && density is > 0 and <= 1;
+        double.TryParse(text, NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out density)
+        && density is > 0 and <= 1;
 
     private static IEnumerable<Strategy> Find(string name, IReadOnlyList<double> densities)
     {
@@ -71,17 +72,23 @@ internal static class StrategyCatalog
 
         foreach (var (prefix, kind, choice) in Sparse)
         {
-            if (name == prefix) return densities.Select(density => new Strategy($"{prefix}-{Format(density)}", kind, choice, density));
-            if (!name.StartsWith(prefix + "-", StringComparison.Ordinal)) continue;
-
-            var amount = name[(prefix.Length + 1)..];
-            if (TryParseDensity(amount, out var own)) return [new Strategy($"{prefix}-{Format(own)}", kind, choice, own)];
-            if (amount.StartsWith('k') && int.TryParse(amount.AsSpan(1), NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count > 0)
-                return [new Strategy($"{prefix}-k{count}", kind, choice, Count: count)];
-            throw new FormatException($"'{name}' ends in '{amount}', which is neither a density in (0, 1] like 1e-3 nor a number of coordinates like k1");
+            if (name == prefix)
+                return densities.Select(density => new Strategy($"{prefix}-{Format(density)}", kind, choice, density));
+            if (name.StartsWith(prefix + "-", StringComparison.Ordinal))
+                return [WithAmount(name, prefix, kind, choice)];
         }
 
         throw new FormatException($"'{name}' is not a strategy; there are {Description}");
+    }
+
+    private static Strategy WithAmount(string name, string prefix, StrategyKind kind, CoordinateChoice choice)
+    {
+        var amount = name[(prefix.Length + 1)..];
+        if (TryParseDensity(amount, out var density)) return new Strategy($"{prefix}-{Format(density)}", kind, choice, density);
+        if (amount.StartsWith('k') && int.TryParse(amount.AsSpan(1), NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count > 0)
+            return new Strategy($"{prefix}-k{count}", kind, choice, Count: count);
+        throw new FormatException(
+            $"'{name}' ends in '{amount}', which is neither a density in (0, 1] like 1e-3 nor a number of coordinates like k1");
     }
 
     /// <summary>1e-3 rather than 0.001, so that one density has one name.</summary>

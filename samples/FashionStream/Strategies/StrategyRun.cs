@@ -12,10 +12,11 @@ internal static class StrategyRun
     /// <param name="data">The initial history, followed by the samples that will arrive.</param>
     /// <param name="settings">Trigger, seed, epochs.</param>
     /// <returns>The run, which the caller owns.</returns>
-    public static IStrategyRun Create(Strategy strategy, TrainedModel initial, StreamData data, RunSettings settings) => strategy.Kind switch
-    {
-        StrategyKind.Static => new SnapshotRun(initial, data, settings, retrains: false),
-        StrategyKind.Retrain => new SnapshotRun(initial, data, settings, retrains: true),
-        _ => new ProactiveRun(strategy, initial, data, settings),
-    };
+    public static IStrategyRun Create(Strategy strategy, TrainedModel initial, StreamData data, RunSettings settings) =>
+        strategy.Kind switch
+        {
+            StrategyKind.Static => new SnapshotRun(initial, data, settings, retrains: false),
+            StrategyKind.Retrain => new SnapshotRun(initial, data, settings, retrains: true),
+            _ => new ProactiveRun(strategy, initial, data, settings),
+        };
 }

@@ -80,7 +80,7 @@ public sealed class StreamDataTests
     public void Load_test_images_of_another_size_throws()
     {
         WriteMnist(trainingLabels: [0, 1, 2, 3, 4, 5], testLabels: [1], testSide: 14);
-        FluentActions.Invoking(() => StreamData.Load(folder.Path, DataFormat.Mnist)).Should().Throw<DataFileException>().WithMessage("*13 × 13*14 × 14*");
+        FluentActions.Invoking(() => StreamData.Load(folder.Path, DataFormat.Mnist)).Should().Throw<DataFileException>().WithMessage("*13 × 13 × 1*14 × 14 × 1*");
     }
 
     [Test]
