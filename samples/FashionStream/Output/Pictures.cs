@@ -205,6 +205,7 @@ internal static class Pictures
         plot.Axes.Left.MinimumSize = 100;
         plot.Legend.FontSize = TextSize - 2;
         plot.Legend.SymbolWidth = 44;
+        plot.Legend.SymbolPadding = 10;
         plot.Legend.OutlineWidth = 0;
         plot.Legend.ShadowColor = Colors.Transparent;
         plot.ShowLegend(Edge.Right);
