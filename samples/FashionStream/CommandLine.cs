@@ -39,7 +39,7 @@ internal sealed class CommandLine
         """;
 
     /// <summary>What --quick takes: enough to see every strategy at work.</summary>
-    private const int QuickTraining = 2400, QuickTest = 1000, QuickEpochs = 5, QuickSamples = 10_000;
+    private const int QuickTraining = 1800, QuickTest = 1000, QuickEpochs = 5, QuickSamples = 8000;
 
     private readonly Option<string?> data = new("--data")
     {

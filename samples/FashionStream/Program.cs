@@ -14,6 +14,7 @@ static int Run(RunOptions options)
     using var interrupt = new Interrupt();
     try
     {
+        EnsureWritable(options);
         var data = StreamData.Load(options.DataDirectory, options.Format, options.MostTraining, options.MostTest);
         var console = CreateConsole();
         console.WriteLine(
@@ -42,6 +43,15 @@ static int Run(RunOptions options)
         Console.Error.WriteLine(e.Message);
         return ExitCode.Failed;
     }
+}
+
+// Says at once what would otherwise come out after minutes.
+static void EnsureWritable(RunOptions options)
+{
+    Directory.CreateDirectory(options.OutputDirectory);
+    if (options.JsonFile is null) return;
+    if (Path.GetDirectoryName(Path.GetFullPath(options.JsonFile)) is { } directory) Directory.CreateDirectory(directory);
+    using var file = File.Open(options.JsonFile, FileMode.OpenOrCreate, FileAccess.Write);
 }
 
 static void Report(IAnsiConsole console, RunOptions options, IReadOnlyList<StrategyResult> results)

@@ -15,11 +15,7 @@ internal static class ResultJson
 
     /// <summary>Writes a file.</summary>
     /// <exception cref="IOException">It can't be written.</exception>
-    public static void Write(string path, IReadOnlyList<StrategyResult> results)
-    {
-        if (Path.GetDirectoryName(Path.GetFullPath(path)) is { } directory) Directory.CreateDirectory(directory);
-        File.WriteAllText(path, Serialize(results));
-    }
+    public static void Write(string path, IReadOnlyList<StrategyResult> results) => File.WriteAllText(path, Serialize(results));
 
     /// <summary>The array as text.</summary>
     public static string Serialize(IReadOnlyList<StrategyResult> results) =>

@@ -115,7 +115,7 @@ public sealed class StreamDataTests
         using var input = torch.rand(2, 1, 28, 28);
         using var output = model.forward(input);
         using (torch.no_grad())
-            model.parameters().First().fill_(0);
+            model.parameters().First().zero_();
         using var fromCopy = copy.forward(input);
         fromCopy.data<float>().ToArray().Should().Equal(output.data<float>().ToArray());
     }
