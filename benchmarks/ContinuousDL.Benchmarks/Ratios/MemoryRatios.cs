@@ -67,12 +67,12 @@ internal static partial class MemoryRatios
     {
         var model = BenchmarkModel.Named(name);
         using var passes = new ForwardBackward(model);
-        for (var i = 0; i < 3; i++) passes.Step();
+        for (var i = 0; i < WarmUps; i++) passes.Step();
         passes.ReleaseGradients();
         var before = ResidentBytes();
         using var sparse = passes.Continue(
             p => Optimizers.Fused(OptimizerKind.AdamAmsGrad, p), plain ? new UpdateCompression(new TopKCompressor(Density)) : null, Density);
-        for (var i = 0; i < 3; i++) sparse.Step();
+        for (var i = 0; i < Steps; i++) sparse.Step();
         var extra = ResidentBytes() - before;
         var ratio = extra / (AllowedBytesPerParameter * model.ParameterCount);
         return [new Measurement(Spread.Exactly(ratio), $"{extra / 1e6:N0} MB, {(double)extra / model.ParameterCount:N1} bytes per parameter")];

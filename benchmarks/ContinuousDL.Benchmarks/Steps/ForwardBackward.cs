@@ -11,23 +11,19 @@ internal sealed class ForwardBackward : ITrainingStep
     private readonly nn.Module<Tensor, Tensor> model;
     private readonly CrossEntropyLoss criterion = nn.CrossEntropyLoss();
     private readonly TrainingData data;
-    private readonly Tensor inputs;
-    private readonly Tensor targets;
 
     /// <param name="model">The model to pass through.</param>
     public ForwardBackward(BenchmarkModel model)
     {
         this.model = model.Create();
-        data = new TrainingData(model);
-        inputs = data.Inputs.narrow(0, 0, TrainingData.BatchSize);
-        targets = data.Targets.narrow(0, 0, TrainingData.BatchSize);
+        data = new TrainingData(model, TrainingData.BatchSize);
     }
 
     /// <inheritdoc />
     public void Step()
     {
         using var scope = NewDisposeScope();
-        var loss = criterion.call(model.call(inputs), targets);
+        var loss = criterion.call(model.call(data.Inputs), data.Targets);
         loss.backward();
     }
 
@@ -45,8 +41,6 @@ internal sealed class ForwardBackward : ITrainingStep
     /// <inheritdoc />
     public void Dispose()
     {
-        inputs.Dispose();
-        targets.Dispose();
         criterion.Dispose();
         model.Dispose();
         data.Dispose();

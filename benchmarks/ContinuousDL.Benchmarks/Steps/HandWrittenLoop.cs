@@ -25,7 +25,7 @@ internal sealed class HandWrittenLoop : ITrainingStep
     public void Step()
     {
         using var scope = NewDisposeScope();
-        var indices = randint(0, TrainingData.Count, TrainingData.BatchSize, dtype: ScalarType.Int64);
+        var indices = randint(0, data.Count, TrainingData.BatchSize, dtype: ScalarType.Int64);
         var inputs = data.Inputs.index_select(0, indices);
         var targets = data.Targets.index_select(0, indices);
 

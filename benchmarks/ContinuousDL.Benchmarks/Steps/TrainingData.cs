@@ -9,15 +9,17 @@ internal sealed class TrainingData : IDisposable
     /// <summary>The samples of a mini-batch.</summary>
     public const int BatchSize = 128;
 
-    /// <summary>The samples there are.</summary>
-    public const int Count = 2048;
-
     /// <param name="model">The model they are for.</param>
-    public TrainingData(BenchmarkModel model)
+    /// <param name="count">How many samples there are. Default: 2,048.</param>
+    public TrainingData(BenchmarkModel model, int count = 2048)
     {
-        Inputs = randn(Count, model.Channels, model.Size, model.Size);
-        Targets = randint(0, BenchmarkModel.Classes, Count, dtype: ScalarType.Int64);
+        Count = count;
+        Inputs = randn(count, model.Channels, model.Size, model.Size);
+        Targets = randint(0, BenchmarkModel.Classes, count, dtype: ScalarType.Int64);
     }
+
+    /// <summary>How many samples there are.</summary>
+    public int Count { get; }
 
     /// <summary>The images, <c>[N, C, H, W]</c>.</summary>
     public Tensor Inputs { get; }
