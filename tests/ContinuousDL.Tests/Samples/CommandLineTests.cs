@@ -1,6 +1,7 @@
 using ContinuousDL.Samples.FashionStream;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Strategies;
+using StreamCommandLine = ContinuousDL.Samples.FashionStream.CommandLine;
 
 namespace ContinuousDL.Tests.Samples;
 
@@ -98,7 +99,7 @@ public sealed class CommandLineTests
         var error = new StringWriter();
         string[] arguments = value is null ? [option] : [option, value];
 
-        var exitCode = new CommandLine().Invoke(arguments, TextWriter.Null, error, _ => throw new AssertionException("It ran."));
+        var exitCode = new StreamCommandLine().Invoke(arguments, TextWriter.Null, error, _ => throw new AssertionException("It ran."));
 
         exitCode.Should().Be(2);
         error.ToString().Should().Contain(message);
@@ -109,7 +110,7 @@ public sealed class CommandLineTests
     public void Help_lists_every_option_with_examples()
     {
         var output = new StringWriter();
-        new CommandLine().Invoke(["--help"], output, TextWriter.Null, _ => throw new AssertionException("It ran.")).Should().Be(0);
+        new StreamCommandLine().Invoke(["--help"], output, TextWriter.Null, _ => throw new AssertionException("It ran.")).Should().Be(0);
         output.ToString().Should().ContainAll(
             "--data", "--dataset", "--strategies", "--density", "--trigger", "--seed", "--output", "--json", "--quick", "--threads", "Examples:", "Exit codes:");
     }
@@ -120,7 +121,7 @@ public sealed class CommandLineTests
     {
         RunOptions? options = null;
         var error = new StringWriter();
-        new CommandLine().Invoke(arguments, TextWriter.Null, error, parsed =>
+        new StreamCommandLine().Invoke(arguments, TextWriter.Null, error, parsed =>
         {
             options = parsed;
             return 0;

@@ -124,7 +124,8 @@ public class BookkeepingTests
     {
         using var model = TestModels.Mlp();
         using var optimizer = new FusedSgd(model.parameters(), 0.1);
-        using var trainer = new ProactiveTrainer(model, nn.CrossEntropyLoss(), optimizer);
+        using var trainer = new ProactiveTrainer(
+            model, nn.CrossEntropyLoss(), optimizer, components: new ProactiveTrainerComponents { Strategy = new UpdateCompression(new TopKCompressor(0.1)) });
         using (no_grad()) model.parameters().First()[0, 0] = 0.5f;
         trainer.Invoking(t => t.CreateSnapshot()).Should().Throw<InvalidOperationException>().WithMessage("*changed by something else*");
     }

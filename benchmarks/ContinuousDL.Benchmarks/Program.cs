@@ -1,0 +1,37 @@
+// Runs the benchmarks: `-- ratios` for a short paired measurement of the bars, anything else goes to BenchmarkDotNet.
+using BenchmarkDotNet.Running;
+using ContinuousDL.Benchmarks.Ratios;
+using TorchSharp;
+
+if (args is [] or ["--help" or "-h" or "-?"])
+{
+    Console.WriteLine(
+        """
+        Benchmarks of ContinuousDL.
+
+        dotnet run -c Release --project benchmarks/ContinuousDL.Benchmarks -- ARGUMENTS
+
+          ratios [--json FILE] [--filter TEXT]
+              A short paired measurement of every bar, for machines that are not quiet either:
+              the variants in turn in one process, the median of the pairwise ratios.
+              Under 10 minutes on 2 cores. Prints name, ratio, bar and whether it holds.
+                --json FILE     writes the same as JSON: name, ratio, bar, holds
+                --filter TEXT   measures only the bars with this text in their names
+
+          --filter '*CompressionBenchmarks*'      top-k with error feedback against the usual ways and a copy
+          --filter '*StepBenchmarks*'             whole training steps, dense and sparse
+          --filter '*LoopBenchmarks*'             ProactiveTrainer.Step() against a loop by hand
+          --filter '*SamplerBenchmarks*'          batches out of histories of 10 thousand to 10 million
+          --list flat, --filter '*', ...          everything else that BenchmarkDotNet understands
+
+        libtorch works with a thread for each core; OMP_NUM_THREADS says otherwise.
+        """);
+    return 0;
+}
+
+// By default it takes one for two hyperthreads: too few where a virtual machine's cores look like those.
+if (Environment.GetEnvironmentVariable("OMP_NUM_THREADS") is null) torch.set_num_threads(Environment.ProcessorCount);
+
+if (args[0] == "ratios") return RatiosCommand.Run(args);
+BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
+return 0;

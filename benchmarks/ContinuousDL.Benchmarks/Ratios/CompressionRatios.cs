@@ -1,0 +1,52 @@
+using ContinuousDL.Benchmarks.Compression;
+using ContinuousDL.Benchmarks.Models;
+using ContinuousDL.Compression;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Benchmarks.Ratios;
+
+/// <summary>Compression against the usual recipe and against a copy, and whole-model against per-tensor selection.</summary>
+internal static class CompressionRatios
+{
+    /// <summary>The recipe takes so long, and is so far off, that few rounds of it have to do.</summary>
+    private static readonly TimeSpan BudgetOfRecipe = TimeSpan.FromSeconds(4);
+
+    private static readonly TimeSpan BudgetOfOthers = TimeSpan.FromSeconds(5);
+
+    /// <summary>A group for each model of 2.2 M parameters and more, and each density.</summary>
+    public static IEnumerable<RatioGroup> Groups() =>
+        from model in LayerLengths.Names.Skip(1)
+        from density in (double[])[1e-2, 1e-3, 1e-4]
+        select Group(model, density);
+
+    private static RatioGroup Group(string model, double density)
+    {
+        var where = FormattableString.Invariant($"{model}, d={density:0.####}");
+        var bars = new List<Bar>
+        {
+            new($"compress: TorchSharp's top-k / ours, {where}", density > 1e-3 ? 15 : 25, AtLeast: true),
+            new($"compress: whole model / per tensor, {where}", 1.1),
+        };
+        if (density <= 1e-3) bars.Add(new($"compress: ours / a copy, {where}", 3));
+        return new RatioGroup(bars, () => Measure(model, density, bars.Count));
+    }
+
+    private static Measurement[] Measure(string model, double density, int bars)
+    {
+        random.manual_seed(1);
+        var layout = LayerLengths.Of(model);
+        using var gradients = new HeavyTailedGradients(layout);
+        using var recipe = new UsualRecipe(layout.Length, density);
+        using var wholeModel = new ErrorFeedbackTopK(layout, density, CompressionScope.WholeModel);
+        using var perTensor = new ErrorFeedbackTopK(layout, density, CompressionScope.PerTensor);
+        using var copy = zeros(layout.Length);
+        var slow = PairedTimes.Measure(BudgetOfRecipe, () => recipe.Step(gradients.Next()).Dispose(), () => wholeModel.Step(gradients.Next()));
+        var fast = PairedTimes.Measure(
+            BudgetOfOthers,
+            () => wholeModel.Step(gradients.Next()),
+            () => perTensor.Step(gradients.Next()),
+            () => HeavyTailedGradients.Elements(gradients.Next()).CopyTo(HeavyTailedGradients.Elements(copy)));
+        Measurement[] all = [Measurement.Of(slow, 0, 1), Measurement.Of(fast, 0, 1), Measurement.Of(fast, 0, 2)];
+        return all[..bars];
+    }
+}
