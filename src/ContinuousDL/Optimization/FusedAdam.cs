@@ -96,6 +96,8 @@ public class FusedAdam : FusedOptimizer, IBetas
         OptionChecks.AtLeastZero(options.WeightDecay!.Value, "weightDecay");
     }
 
+    private protected override ParamGroup ForSchedulers(ParamGroup group) => new Group { Parameters = group.Parameters, Options = group.Options };
+
     private protected override int MomentsOf(ParamGroup group) => ((FusedAdamOptions)group.Options).AmsGrad!.Value ? 3 : 2;
 
     private protected override void Compute(ParameterState state, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update)
@@ -143,6 +145,15 @@ public class FusedAdam : FusedOptimizer, IBetas
         {
             var i = elements[j];
             update[j] = kernel.Update(gradient[j], weights[j], ref first[i], ref second[i], ref kernel.AmsGrad ? ref largest[i] : ref none);
+        }
+    }
+
+    private sealed class Group : ParamGroup, IBetas
+    {
+        public (double, double) Betas
+        {
+            get => (((FusedAdamOptions)Options).Beta1!.Value, ((FusedAdamOptions)Options).Beta2!.Value);
+            set => (((FusedAdamOptions)Options).Beta1, ((FusedAdamOptions)Options).Beta2) = value;
         }
     }
 

@@ -55,8 +55,9 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         param_group.Parameters = parameters;
         CompleteOptions(param_group);
         param_group.InitialLearningRate = param_group.LearningRate;
-        _parameter_groups.Add(param_group);
-        states.AddRange(parameters.Select(p => new ParameterState(p, param_group)));
+        var group = ForSchedulers(param_group);
+        _parameter_groups.Add(group);
+        states.AddRange(parameters.Select(p => new ParameterState(p, group)));
         Parameters = [.. states.Select(s => s.Parameter)];
     }
 
@@ -168,6 +169,9 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
 
     /// <summary>Fills in the options that a group leaves out, and validates them.</summary>
     private protected abstract void CompleteOptions(ParamGroup group);
+
+    /// <summary>The group, with the same parameters and options, as schedulers that change more than the learning rate want it.</summary>
+    private protected abstract ParamGroup ForSchedulers(ParamGroup group);
 
     /// <summary>How many moments are kept for each element.</summary>
     private protected abstract int MomentsOf(ParamGroup group);

@@ -83,6 +83,8 @@ public sealed class FusedSgd : FusedOptimizer, IMomentum
         }
     }
 
+    private protected override ParamGroup ForSchedulers(ParamGroup group) => new Group { Parameters = group.Parameters, Options = group.Options };
+
     private protected override int MomentsOf(ParamGroup group) => ((FusedSgdOptions)group.Options).Momentum == 0 ? 0 : 1;
 
     private protected override void Compute(ParameterState state, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update)
@@ -121,6 +123,15 @@ public sealed class FusedSgd : FusedOptimizer, IMomentum
         for (var j = 0; j < elements.Length; j++)
         {
             update[j] = kernel.Update(gradient[j], weights[j], ref kernel.HasMomentum ? ref momentum[elements[j]] : ref none);
+        }
+    }
+
+    private sealed class Group : ParamGroup, IMomentum
+    {
+        public double Momentum
+        {
+            get => ((FusedSgdOptions)Options).Momentum!.Value;
+            set => ((FusedSgdOptions)Options).Momentum = value;
         }
     }
 

@@ -176,6 +176,27 @@ public class OptimizerTests
     }
 
     [Test]
+    public void Schedulers_that_move_momentum_or_betas_work()
+    {
+        using var parameters = Parameters.Make(1);
+        using var sgd = new FusedSgd(parameters.All, 0.1, momentum: 0.9);
+        using var adam = new FusedAdam(parameters.All, 0.1);
+        using var reference = optim.SGD(parameters.All, 0.1, momentum: 0.9);
+        optim.lr_scheduler.LRScheduler[] schedulers =
+        [
+            optim.lr_scheduler.OneCycleLR(sgd, max_lr: 1, total_steps: 20), optim.lr_scheduler.OneCycleLR(adam, max_lr: 1, total_steps: 20),
+            optim.lr_scheduler.OneCycleLR(reference, max_lr: 1, total_steps: 20),
+        ];
+        for (var step = 0; step < 10; step++)
+        {
+            foreach (var scheduler in schedulers) scheduler.step();
+            var group = sgd.ParamGroups.Single();
+            group.LearningRate.Should().Be(reference.ParamGroups.Single().LearningRate).And.Be(adam.ParamGroups.Single().LearningRate);
+            ((optim.IMomentum)group).Momentum.Should().Be(((optim.IMomentum)reference.ParamGroups.Single()).Momentum);
+        }
+    }
+
+    [Test]
     public void A_parameter_without_a_gradient_is_left_alone()
     {
         using var parameters = Parameters.Make(2);
