@@ -80,7 +80,6 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         {
             var length = reader.ReadInt64();
             if (length != residual!.numel()) throw new InvalidDataException($"The state has {length} residuals, the model {residual.numel()}.");
-            using var host = zeros(length);
             var values = new float[length];
             for (var i = 0; i < values.Length; i++) values[i] = reader.ReadSingle();
             using var loaded = tensor(values);

@@ -90,7 +90,6 @@ public class OptimizerTests
         {
             parameters.SetGradients(step);
             var expected = Update((IUpdateRule)whole, parameters, int.MaxValue);
-            foreach (var size in new[] { 1, 3, 8, 17 }) _ = size;
             var actual = Update((IUpdateRule)blocks, parameters, 5 + step);
             actual.Should().BeEquivalentTo(expected, o => o.WithStrictOrdering());
         }
