@@ -118,7 +118,7 @@ internal sealed class BufferDeployer
         {
             var (now, before) = (Bits(current, i), Bits(previous, i));
             if (now == before) return 0;
-            changes.Record(entry.Offset + i, now, entry.ElementSize);
+            changes.Record(entry.Offset + i, before, now, entry.ElementSize);
             return StateDigest.Change(entry.Offset + i, before, now);
         }
 

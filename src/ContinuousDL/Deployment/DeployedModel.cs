@@ -44,6 +44,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <summary>The model's tensors and their coordinates.</summary>
     public ModelLayout Layout => trained.Layout;
 
+    /// <summary>The training run: a new one for each trainer, unless it goes on from a checkpoint.</summary>
+    public Guid RunId { get; private set; } = Guid.NewGuid();
+
     /// <summary>The number of updates so far.</summary>
     public long Sequence { get; private set; }
 
@@ -133,14 +136,14 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         Sequence++;
         if (!changes.IsWhole) Digest += buffers.Deploy(Sequence, changes);
         changed = false;
-        return changes.Build(Sequence, Layout.Fingerprint, Digest);
+        return changes.Build(new UpdateIdentity(RunId, Sequence - 1, Sequence, Layout.Fingerprint, Digest));
     }
 
     /// <summary>Copies the state.</summary>
     /// <exception cref="InvalidOperationException">Its values are not those that were deployed.</exception>
     internal ModelSnapshot CreateSnapshot()
     {
-        var snapshot = new ModelSnapshot(Layout, slots, Sequence);
+        var snapshot = new ModelSnapshot(Layout, slots, RunId, Sequence);
         return snapshot.StateDigest == Digest ? snapshot : throw new InvalidOperationException(
             "The model was changed by something else than the trainer (loading weights, an optimizer of its own), so replicas can't follow it. Make a new trainer of it.");
     }
@@ -202,7 +205,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
                 if (oldBits == newBits) continue;
                 weights[i] = sum;
                 Digest += StateDigest.Change(entry.Offset + i, oldBits, newBits);
-                changes.Record(entry.Offset + i, newBits, sizeof(float));
+                changes.Record(entry.Offset + i, oldBits, newBits, sizeof(float));
             }
 
             return;
@@ -219,7 +222,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             bits[j] = Scalars.Add(entry.DType, old, values[j], out values[j]);
             if (bits[j] == old) continue;
             Digest += StateDigest.Change(coordinates[j], old, bits[j]);
-            changes.Record(coordinates[j], bits[j], entry.ElementSize);
+            changes.Record(coordinates[j], old, bits[j], entry.ElementSize);
         }
 
         slot.Write(used.Span, usedBits.Span);

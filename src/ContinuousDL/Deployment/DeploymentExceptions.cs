@@ -23,6 +23,23 @@ public sealed class UpdateGapException : DeploymentException
     public long UpdateBaseSequence { get; }
 }
 
+/// <summary>An update is of another training run than the one that the replica follows. A snapshot of that run's state lets the replica follow it.</summary>
+public sealed class RunMismatchException : DeploymentException
+{
+    internal RunMismatchException(Guid replicaRunId, ModelUpdate update)
+        : base($"The update {update.Sequence} is of the training run {update.RunId}, the replica follows {replicaRunId}. Start from a snapshot of the other run to follow it.")
+    {
+        ReplicaRunId = replicaRunId;
+        UpdateRunId = update.RunId;
+    }
+
+    /// <summary>The run that the replica follows.</summary>
+    public Guid ReplicaRunId { get; }
+
+    /// <summary>The run that the update is of.</summary>
+    public Guid UpdateRunId { get; }
+}
+
 /// <summary>
 /// The digest of the state that an update would lead to is not the one that it carries: the replica has drifted, or the update
 /// is damaged. A snapshot of the trainer's state brings the replica back.

@@ -8,6 +8,9 @@ public interface IDeployedState
     /// <summary>The model's tensors and their coordinates.</summary>
     ModelLayout Layout { get; }
 
+    /// <summary>The training run that the sequence counts the updates of.</summary>
+    Guid RunId { get; }
+
     /// <summary>The number of updates so far.</summary>
     long Sequence { get; }
 

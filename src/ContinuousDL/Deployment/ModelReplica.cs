@@ -41,10 +41,8 @@ public sealed class ModelReplica<TModule> : IDisposable
             sides = [new Side(first), new Side(second)];
             foreach (var side in sides)
             {
-                snapshot.CopyTo(side.Model);
+                side.State.Load(snapshot);
                 side.Module.eval();
-                side.Sequence = snapshot.Sequence;
-                side.Digest = snapshot.StateDigest;
             }
         }
         catch
@@ -55,14 +53,17 @@ public sealed class ModelReplica<TModule> : IDisposable
         }
     }
 
+    /// <summary>The training run that the replica follows; <see cref="Guid.Empty"/> until it is known.</summary>
+    public Guid RunId => sides[Volatile.Read(ref active)].State.RunId;
+
     /// <summary>The sequence of the state that answers.</summary>
-    public long Sequence => sides[Volatile.Read(ref active)].Sequence;
+    public long Sequence => sides[Volatile.Read(ref active)].State.Sequence;
 
     /// <summary>The digest of the state that answers, as it follows from the updates. <see cref="Verify"/> computes it from the values.</summary>
-    public ulong Digest => sides[Volatile.Read(ref active)].Digest;
+    public ulong Digest => sides[Volatile.Read(ref active)].State.Digest;
 
     /// <summary>The model's tensors and their coordinates.</summary>
-    public ModelLayout Layout => sides[0].Model.Layout;
+    public ModelLayout Layout => sides[0].State.Layout;
 
     /// <summary>Uses the model: it stays at one sequence until the result is disposed.</summary>
     /// <returns>A lease on the module. Dispose it soon: the second next update waits for it.</returns>
@@ -90,6 +91,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// </remarks>
     /// <exception cref="ModelMismatchException">The update is for another architecture.</exception>
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
+    /// <exception cref="RunMismatchException">The update is of another training run.</exception>
     /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
     /// <exception cref="ObjectDisposedException">The replica or the update is disposed.</exception>
     public bool Apply(ModelUpdate update)
@@ -100,36 +102,35 @@ public sealed class ModelReplica<TModule> : IDisposable
             ObjectDisposedException.ThrowIf(disposed, this);
             var current = sides[active];
             var next = sides[1 - active];
-            if (update.ModelFingerprint != Layout.Fingerprint)
-            {
-                throw new ModelMismatchException(
-                    $"The update is for a model with the fingerprint {update.ModelFingerprint:x32}, the replica's is {Layout.Fingerprint:x32}: the architectures differ.");
-            }
-
-            if (update.Sequence == current.Sequence && update.StateDigest != current.Digest)
-            {
-                throw new ReplicaDivergedException(
-                    $"Update {update.Sequence} leads to another state than the one that the replica has at that sequence: it is of another trainer, or of another run. Start from a snapshot.");
-            }
-
-            if (update.Sequence <= current.Sequence) return false;
-            if (update.BaseSequence > current.Sequence) throw new UpdateGapException(current.Sequence, update);
-
-            var digest = DigestAfter(update, current);
-            if (digest != update.StateDigest)
-            {
-                throw new ReplicaDivergedException(
-                    $"Update {update.Sequence} leads to the digest {digest:x16}, the trainer's is {update.StateDigest:x16}: the replica has drifted, or the update is damaged.");
-            }
+            if (!current.State.Needs(update)) return false;
+            var digest = current.State.DigestAfter(update);
 
             WaitForReaders(next);
-            CatchUp(next, current);
-            Write(update, next);
-            next.Sequence = update.Sequence;
-            next.Digest = digest;
+            CatchUp(next.State, current.State);
+            next.State.Write(update, digest);
             Remember(update);
             Interlocked.Exchange(ref active, 1 - active);
             return true;
+        }
+    }
+
+    /// <summary>Makes a snapshot's state the replica's, atomically: of a later sequence, an earlier one, or another run.</summary>
+    /// <param name="snapshot">The state to go on from.</param>
+    /// <remarks>As with <see cref="Apply"/>, not to be called by a thread that holds a lease.</remarks>
+    /// <exception cref="ModelMismatchException">It is of a model of another architecture. The replica is as it was.</exception>
+    /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
+    public void Restore(ModelSnapshot snapshot)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        lock (applying)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            var next = sides[1 - active];
+            WaitForReaders(next);
+            next.State.Load(snapshot);
+            pendingAll = true;
+            pendingCount = 0;
+            Interlocked.Exchange(ref active, 1 - active);
         }
     }
 
@@ -174,86 +175,11 @@ public sealed class ModelReplica<TModule> : IDisposable
         while (Volatile.Read(ref side.Readers) > 0) wait.SpinOnce();
     }
 
-    private static ulong DigestAfter(ModelUpdate update, Side side)
-    {
-        var layout = side.Model.Layout;
-        var digest = update.IsWhole ? 0 : side.Digest;
-        var sections = update.GetSections(layout);
-        while (sections.MoveNext())
-        {
-            var entry = layout.Entries[sections.Entry];
-            if (update.IsWhole)
-            {
-                digest += StateDigest.Sum(entry, sections.Values);
-                continue;
-            }
-
-            var coordinates = sections.Coordinates;
-            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
-            var old = rented.AsSpan(0, coordinates.Length);
-            side.Model.Slots[sections.Entry].Read(coordinates, old);
-            for (var j = 0; j < coordinates.Length; j++)
-            {
-                digest += StateDigest.Change(coordinates[j], old[j], Scalars.Load(sections.Values, j, entry.ElementSize));
-            }
-
-            ArrayPool<ulong>.Shared.Return(rented);
-        }
-
-        return digest;
-    }
-
-    private static void Write(ModelUpdate update, Side side)
-    {
-        var layout = side.Model.Layout;
-        var sections = update.GetSections(layout);
-        while (sections.MoveNext())
-        {
-            var slot = side.Model.Slots[sections.Entry];
-            if (update.IsWhole)
-            {
-                slot.WriteAll(sections.Values);
-                continue;
-            }
-
-            var coordinates = sections.Coordinates;
-            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
-            var bits = rented.AsSpan(0, coordinates.Length);
-            for (var j = 0; j < bits.Length; j++) bits[j] = Scalars.Load(sections.Values, j, slot.Entry.ElementSize);
-            slot.Write(coordinates, bits);
-            ArrayPool<ulong>.Shared.Return(rented);
-        }
-    }
-
     /// <summary>Brings the side that did not get the last update to the state of the one that did.</summary>
-    private void CatchUp(Side behind, Side current)
+    private void CatchUp(ModelState behind, ModelState current)
     {
-        if (pendingAll)
-        {
-            for (var i = 0; i < current.Model.Slots.Length; i++) Copy(current.Model.Slots[i], behind.Model.Slots[i]);
-            return;
-        }
-
-        for (ReadOnlySpan<int> rest = pending.AsSpan(0, pendingCount); !rest.IsEmpty;)
-        {
-            var i = Layout.EntryOf(rest[0]);
-            var coordinates = rest[..CoordinateRange.CountBelow(rest, Layout.Entries[i].End)];
-            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
-            var bits = rented.AsSpan(0, coordinates.Length);
-            current.Model.Slots[i].Read(coordinates, bits);
-            behind.Model.Slots[i].Write(coordinates, bits);
-            ArrayPool<ulong>.Shared.Return(rented);
-            rest = rest[coordinates.Length..];
-        }
-    }
-
-    private static void Copy(TensorSlot from, TensorSlot to)
-    {
-        var bytes = from.Entry.Length * from.Entry.ElementSize;
-        var values = ArrayPool<byte>.Shared.Rent(bytes);
-        from.ReadAll(values.AsSpan(0, bytes));
-        to.WriteAll(values.AsSpan(0, bytes));
-        ArrayPool<byte>.Shared.Return(values);
+        if (pendingAll) behind.CopyAll(current);
+        else behind.Copy(pending.AsSpan(0, pendingCount), current);
     }
 
     /// <summary>Keeps the coordinates of an update, which the other side still lacks.</summary>
@@ -281,10 +207,10 @@ public sealed class ModelReplica<TModule> : IDisposable
         public TModule Module => Held.Module;
 
         /// <summary>The sequence of its state.</summary>
-        public long Sequence => Held.Sequence;
+        public long Sequence => Held.State.Sequence;
 
         /// <summary>The digest of its state, as it follows from the updates.</summary>
-        public ulong Digest => Held.Digest;
+        public ulong Digest => Held.State.Digest;
 
         /// <summary>Ends the use. Doing so twice is harmless.</summary>
         public void Dispose()
@@ -294,9 +220,9 @@ public sealed class ModelReplica<TModule> : IDisposable
 
         private Side Held => held ?? throw new ObjectDisposedException(nameof(Lease));
 
-        internal ulong ComputeDigest() => Held.Model.ComputeDigest();
+        internal ulong ComputeDigest() => Held.State.Tensors.ComputeDigest();
 
-        internal ModelSnapshot CreateSnapshot() => new(Held.Model.Layout, Held.Model.Slots, Held.Sequence);
+        internal ModelSnapshot CreateSnapshot() => Held.State.CreateSnapshot();
     }
 
     /// <summary>One of the two copies of the model.</summary>
@@ -307,10 +233,6 @@ public sealed class ModelReplica<TModule> : IDisposable
 
         public TModule Module { get; } = module;
 
-        public ModelTensors Model { get; } = ModelTensors.Of(module);
-
-        public long Sequence { get; set; }
-
-        public ulong Digest { get; set; }
+        public ModelState State { get; } = new(ModelTensors.Of(module));
     }
 }

@@ -9,9 +9,10 @@ public sealed class ModelSnapshot
 {
     private readonly byte[][] values;
 
-    internal ModelSnapshot(ModelLayout layout, IReadOnlyList<TensorSlot> slots, long sequence)
+    internal ModelSnapshot(ModelLayout layout, IReadOnlyList<TensorSlot> slots, Guid runId, long sequence)
     {
         Layout = layout;
+        RunId = runId;
         Sequence = sequence;
         values = new byte[slots.Count][];
         for (var i = 0; i < slots.Count; i++)
@@ -23,8 +24,25 @@ public sealed class ModelSnapshot
         }
     }
 
+    /// <summary>Takes over values that were read from elsewhere, and computes their digest.</summary>
+    /// <param name="layout">The model's tensors.</param>
+    /// <param name="values">For each tensor all its values, in row-major order.</param>
+    /// <param name="runId">The training run.</param>
+    /// <param name="sequence">The sequence of the state.</param>
+    internal ModelSnapshot(ModelLayout layout, byte[][] values, Guid runId, long sequence)
+    {
+        Layout = layout;
+        RunId = runId;
+        Sequence = sequence;
+        this.values = values;
+        for (var i = 0; i < values.Length; i++) StateDigest += Parameters.StateDigest.Sum(layout.Entries[i], values[i]);
+    }
+
     /// <summary>The model's tensors and their coordinates.</summary>
     public ModelLayout Layout { get; }
+
+    /// <summary>The training run that the state belongs to; <see cref="Guid.Empty"/> where it is not known, as of a module taken by itself.</summary>
+    public Guid RunId { get; }
 
     /// <summary>The sequence of the state.</summary>
     public long Sequence { get; }
@@ -32,12 +50,12 @@ public sealed class ModelSnapshot
     /// <summary>The digest of the state.</summary>
     public ulong StateDigest { get; }
 
-    /// <summary>Takes a snapshot of a module as it is, at sequence 0.</summary>
+    /// <summary>Takes a snapshot of a module as it is, at sequence 0 of no run in particular: a replica that starts from it follows the first run that it is sent an update of.</summary>
     /// <param name="module">The module. It stays the caller's.</param>
     public static ModelSnapshot Of(nn.Module module)
     {
         var model = ModelTensors.Of(module);
-        return new ModelSnapshot(model.Layout, model.Slots, 0);
+        return new ModelSnapshot(model.Layout, model.Slots, Guid.Empty, 0);
     }
 
     /// <summary>The values of one tensor, in row-major order, as raw bytes of its dtype.</summary>

@@ -16,19 +16,26 @@ public sealed class ModelUpdate : IDisposable
     private readonly int valueBytes;
     private int[]? coordinates;
     private byte[]? values;
+    private byte[]? previous;
 
-    internal ModelUpdate(long baseSequence, long sequence, UInt128 fingerprint, ulong digest, int count, bool whole, int[] coordinates, byte[] values, int valueBytes)
+    /// <summary>Takes over arrays that were rented from the shared pools.</summary>
+    internal ModelUpdate(in UpdateIdentity identity, int count, bool whole, int[] coordinates, byte[] values, byte[] previous, int valueBytes)
     {
-        BaseSequence = baseSequence;
-        Sequence = sequence;
-        ModelFingerprint = fingerprint;
-        StateDigest = digest;
+        RunId = identity.RunId;
+        BaseSequence = identity.BaseSequence;
+        Sequence = identity.Sequence;
+        ModelFingerprint = identity.Fingerprint;
+        StateDigest = identity.Digest;
         Count = count;
         IsWhole = whole;
         this.coordinates = coordinates;
         this.values = values;
+        this.previous = previous;
         this.valueBytes = valueBytes;
     }
+
+    /// <summary>The training run whose state it changes; sequences count within a run.</summary>
+    public Guid RunId { get; }
 
     /// <summary>The sequence of the state that the update starts from. A state in between [<see cref="BaseSequence"/>, <see cref="Sequence"/>) will do as well.</summary>
     public long BaseSequence { get; }
@@ -72,6 +79,17 @@ public sealed class ModelUpdate : IDisposable
         }
     }
 
+    /// <summary>The values before the update, packed like <see cref="Values"/>; empty where they are not known.</summary>
+    internal ReadOnlySpan<byte> PreviousValues
+    {
+        get
+        {
+            var array = previous;
+            ObjectDisposedException.ThrowIf(array is null, this);
+            return array.Length == 0 ? [] : array.AsSpan(0, valueBytes);
+        }
+    }
+
     /// <summary>The size before any coding: 4 bytes for each coordinate listed, and the values.</summary>
     public long SizeInBytes => valueBytes + (IsWhole ? 0 : 4L * Count);
 
@@ -80,6 +98,7 @@ public sealed class ModelUpdate : IDisposable
     {
         if (Interlocked.Exchange(ref coordinates, null) is { Length: > 0 } c) ArrayPool<int>.Shared.Return(c);
         if (Interlocked.Exchange(ref values, null) is { Length: > 0 } v) ArrayPool<byte>.Shared.Return(v);
+        if (Interlocked.Exchange(ref previous, null) is { Length: > 0 } p) ArrayPool<byte>.Shared.Return(p);
     }
 
     /// <summary>The update tensor by tensor: the part of its coordinates and values that belongs to each.</summary>

@@ -8,6 +8,7 @@ internal sealed class UpdateBuilder
 {
     private int[] coordinates = [];
     private byte[] values = [];
+    private byte[] previous = [];
     private int valueBytes;
 
     public int Count { get; private set; }
@@ -19,13 +20,15 @@ internal sealed class UpdateBuilder
     {
         Grow(ref coordinates, Count, (long)Count + count);
         Grow(ref values, valueBytes, valueBytes + ((long)count * elementSize));
+        Grow(ref previous, valueBytes, valueBytes + ((long)count * elementSize));
     }
 
-    /// <summary>Records a new value. There must be room for it.</summary>
-    public void Record(int coordinate, ulong bits, int elementSize)
+    /// <summary>Records a change of value. There must be room for it.</summary>
+    public void Record(int coordinate, ulong oldBits, ulong newBits, int elementSize)
     {
         coordinates[Count++] = coordinate;
-        Scalars.Store(values.AsSpan(valueBytes), 0, elementSize, bits);
+        Scalars.Store(values.AsSpan(valueBytes), 0, elementSize, newBits);
+        Scalars.Store(previous.AsSpan(valueBytes), 0, elementSize, oldBits);
         valueBytes += elementSize;
     }
 
@@ -53,11 +56,12 @@ internal sealed class UpdateBuilder
     }
 
     /// <summary>Makes an update of what was recorded, which takes over the memory, and starts anew.</summary>
-    public ModelUpdate Build(long sequence, UInt128 fingerprint, ulong digest)
+    public ModelUpdate Build(in UpdateIdentity identity)
     {
-        var update = new ModelUpdate(sequence - 1, sequence, fingerprint, digest, Count, IsWhole, coordinates, values, valueBytes);
+        var update = new ModelUpdate(identity, Count, IsWhole, coordinates, values, IsWhole ? [] : previous, valueBytes);
         coordinates = [];
         values = [];
+        if (!IsWhole) previous = [];
         Clear();
         return update;
     }

@@ -45,26 +45,30 @@ public sealed class ModelLayout
     internal static ModelLayout Of(nn.Module module, out Tensor[] tensors)
     {
         ArgumentNullException.ThrowIfNull(module);
-        var entries = new List<LayoutEntry>();
-        var found = new List<Tensor>();
         var seen = new HashSet<(nint Address, string Shape)>();
-        var offset = 0L;
-        foreach (var (name, kind, tensor) in Tensors(module))
-        {
-            if (IsAlias(tensor, seen)) continue;
+        var found = Tensors(module).Where(t => !IsAlias(t.Tensor, seen)).ToArray();
+        tensors = [.. found.Select(t => t.Tensor)];
+        return Of(found.Select(t => (t.Name, t.Kind, t.Tensor.dtype, t.Tensor.shape)));
+    }
 
-            var length = tensor.numel();
-            if (offset + length > int.MaxValue)
+    /// <summary>Makes a layout of tensors that are only described.</summary>
+    /// <exception cref="NotSupportedException">As <see cref="Of(nn.Module)"/>.</exception>
+    internal static ModelLayout Of(IEnumerable<(string Name, CoordinateKind Kind, ScalarType DType, long[] Shape)> tensors)
+    {
+        var entries = new List<LayoutEntry>();
+        var offset = 0L;
+        foreach (var (name, kind, dtype, shape) in tensors)
+        {
+            var length = LengthOf(shape);
+            if (length > int.MaxValue - offset)
             {
                 throw new NotSupportedException($"The model has more than {int.MaxValue:N0} coordinates at '{name}'; that is the most there can be.");
             }
 
-            entries.Add(new LayoutEntry(name, kind, tensor.dtype, tensor.shape, (int)offset, (int)length));
-            found.Add(tensor);
+            entries.Add(new LayoutEntry(name, kind, dtype, shape, (int)offset, (int)length));
             offset += length;
         }
 
-        tensors = [.. found];
         return new ModelLayout([.. entries]);
     }
 
@@ -96,6 +100,19 @@ public sealed class ModelLayout
 
         // Tensors without elements share their offset with the next one, which is the one found.
         return low;
+    }
+
+    /// <summary>The number of elements; the largest number there is where that is more.</summary>
+    private static long LengthOf(long[] shape)
+    {
+        var length = UInt128.One;
+        foreach (var size in shape)
+        {
+            if (size == 0) return 0;
+            length = length > long.MaxValue ? length : length * (ulong)size;
+        }
+
+        return length > long.MaxValue ? long.MaxValue : (long)length;
     }
 
     private static IEnumerable<(string Name, CoordinateKind Kind, Tensor Tensor)> Tensors(nn.Module module)

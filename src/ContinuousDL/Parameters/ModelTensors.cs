@@ -3,13 +3,16 @@ using static TorchSharp.torch;
 
 namespace ContinuousDL.Parameters;
 
-/// <summary>A module's tensors, each with its coordinates: the state of a model, readable and writable by coordinate.</summary>
-internal sealed class ModelTensors
+/// <summary>A model's tensors, each with its coordinates: the state of a model, readable and writable by coordinate.</summary>
+internal sealed class ModelTensors : IDisposable
 {
-    private ModelTensors(ModelLayout layout, TensorSlot[] slots)
+    private readonly bool own;
+
+    private ModelTensors(ModelLayout layout, TensorSlot[] slots, bool own)
     {
         Layout = layout;
         Slots = slots;
+        this.own = own;
     }
 
     public ModelLayout Layout { get; }
@@ -23,7 +26,21 @@ internal sealed class ModelTensors
         var layout = ModelLayout.Of(module, out var tensors);
         var slots = layout.Entries.Zip(tensors, TensorSlot.Of).ToArray();
         ThrowIfOverlapping(slots);
-        return new ModelTensors(layout, slots);
+        return new ModelTensors(layout, slots, own: false);
+    }
+
+    /// <summary>Tensors without a module, for a model of which only the layout is known: all zero, in main memory, disposed with the result.</summary>
+    public static ModelTensors Allocate(ModelLayout layout)
+    {
+        using var guard = no_grad();
+        return new ModelTensors(layout, [.. layout.Entries.Select(e => TensorSlot.Of(e, zeros([.. e.Shape], dtype: e.DType).DetachFromDisposeScope()))], own: true);
+    }
+
+    /// <summary>Disposes the tensors where they are not a module's.</summary>
+    public void Dispose()
+    {
+        if (!own) return;
+        foreach (var slot in Slots) slot.Tensor.Dispose();
     }
 
     /// <summary>The digest of the state, computed from every value.</summary>

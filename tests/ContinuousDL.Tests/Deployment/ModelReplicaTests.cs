@@ -97,6 +97,59 @@ public class ModelReplicaTests
     }
 
     [Test]
+    public void Restore_takes_over_any_state_and_follows_its_run_from_there()
+    {
+        using var trainer = new Trainer();
+        using var other = new Trainer();
+        using var replica = trainer.MakeReplica();
+        for (var i = 0; i < 3; i++)
+        {
+            using var step = trainer.Step();
+            replica.Apply(step.Update!);
+        }
+
+        using (other.Step())
+        {
+        }
+
+        replica.Restore(other.Proactive.CreateSnapshot());
+        replica.Sequence.Should().Be(1, "a snapshot of an earlier sequence is taken over too");
+        replica.RunId.Should().Be(other.Proactive.Deployed.RunId);
+        for (var i = 0; i < 3; i++)
+        {
+            using var step = other.Step();
+            replica.Apply(step.Update!).Should().BeTrue();
+            replica.Verify().Should().BeTrue();
+        }
+
+        replica.Digest.Should().Be(other.Proactive.Deployed.Digest);
+        using var foreign = trainer.Step();
+        replica.Invoking(r => r.Apply(foreign.Update!)).Should().Throw<RunMismatchException>();
+    }
+
+    [Test]
+    public void Restore_with_another_architecture_changes_nothing()
+    {
+        using var trainer = new Trainer();
+        using var replica = trainer.MakeReplica();
+        using var other = TestModels.Mlp();
+        replica.Invoking(r => r.Restore(ModelSnapshot.Of(other))).Should().Throw<ModelMismatchException>();
+        replica.Digest.Should().Be(trainer.Proactive.Deployed.Digest);
+        replica.Verify().Should().BeTrue();
+    }
+
+    [Test]
+    public void A_replica_of_a_module_by_itself_follows_the_first_run_that_it_meets()
+    {
+        using var trainer = new Trainer();
+        using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, ModelSnapshot.Of(trainer.Model));
+        replica.RunId.Should().Be(Guid.Empty);
+        using var step = trainer.Step();
+        replica.Apply(step.Update!).Should().BeTrue();
+        replica.RunId.Should().Be(trainer.Proactive.Deployed.RunId);
+    }
+
+    [Test]
     public void A_disposed_update_or_replica_is_refused()
     {
         using var trainer = new Trainer();

@@ -166,7 +166,9 @@ public class BookkeepingTests
         replica.Apply(first.Update!);
         using var restarted = new ProactiveTrainer(model, nn.CrossEntropyLoss(), again, new ProactiveTrainerOptions { BatchSize = 8 });
         using var other = restarted.Step(inputs, targets);
-        replica.Invoking(r => r.Apply(other.Update!)).Should().Throw<ReplicaDivergedException>().WithMessage("*another run*");
+        replica.Invoking(r => r.Apply(other.Update!)).Should().Throw<RunMismatchException>()
+            .Where(e => e.ReplicaRunId == trainer.Deployed.RunId && e.UpdateRunId == restarted.Deployed.RunId);
+        replica.Verify().Should().BeTrue();
     }
 
     [Test]

@@ -1,0 +1,139 @@
+using System.Buffers;
+using ContinuousDL.Parameters;
+
+namespace ContinuousDL.Deployment;
+
+/// <summary>A model's tensors together with what is known of their state: of which run, at which sequence, with which digest.</summary>
+/// <remarks>The tensors stay their owner's. Not thread-safe.</remarks>
+internal sealed class ModelState(ModelTensors tensors)
+{
+    public ModelTensors Tensors { get; } = tensors;
+
+    public ModelLayout Layout => Tensors.Layout;
+
+    /// <summary>The training run; empty until it is known.</summary>
+    public Guid RunId { get; private set; }
+
+    public long Sequence { get; private set; }
+
+    public ulong Digest { get; private set; }
+
+    /// <summary>Takes over a snapshot's state.</summary>
+    /// <exception cref="ModelMismatchException">It is of another architecture.</exception>
+    public void Load(ModelSnapshot snapshot)
+    {
+        snapshot.CopyTo(Tensors);
+        (RunId, Sequence, Digest) = (snapshot.RunId, snapshot.Sequence, snapshot.StateDigest);
+    }
+
+    /// <summary>Whether an update leads on from this state; not so when it has the update's state, or a later one, already.</summary>
+    /// <exception cref="DeploymentException">The update can't be for this state.</exception>
+    public bool Needs(ModelUpdate update)
+    {
+        if (update.ModelFingerprint != Layout.Fingerprint)
+        {
+            throw new ModelMismatchException(
+                $"The update is for a model with the fingerprint {update.ModelFingerprint:x32}, this one's is {Layout.Fingerprint:x32}: the architectures differ.");
+        }
+
+        if (RunId != Guid.Empty && update.RunId != RunId) throw new RunMismatchException(RunId, update);
+        if (update.Sequence == Sequence && update.StateDigest != Digest)
+        {
+            throw new ReplicaDivergedException(
+                $"Update {update.Sequence} leads to another state than the one that the replica has at that sequence: the replica has drifted. Start from a snapshot.");
+        }
+
+        if (update.Sequence <= Sequence) return false;
+        if (update.BaseSequence > Sequence) throw new UpdateGapException(Sequence, update);
+        return true;
+    }
+
+    /// <summary>The digest of the state that an update leads to, computed from its values and those that it replaces.</summary>
+    /// <exception cref="ReplicaDivergedException">It is not the digest that the update carries.</exception>
+    public ulong DigestAfter(ModelUpdate update)
+    {
+        var digest = update.IsWhole ? 0 : Digest;
+        var sections = update.GetSections(Layout);
+        while (sections.MoveNext())
+        {
+            var entry = Layout.Entries[sections.Entry];
+            if (update.IsWhole)
+            {
+                digest += StateDigest.Sum(entry, sections.Values);
+                continue;
+            }
+
+            var coordinates = sections.Coordinates;
+            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
+            var old = rented.AsSpan(0, coordinates.Length);
+            Tensors.Slots[sections.Entry].Read(coordinates, old);
+            for (var j = 0; j < coordinates.Length; j++)
+            {
+                digest += StateDigest.Change(coordinates[j], old[j], Scalars.Load(sections.Values, j, entry.ElementSize));
+            }
+
+            ArrayPool<ulong>.Shared.Return(rented);
+        }
+
+        return digest == update.StateDigest ? digest : throw new ReplicaDivergedException(
+            $"Update {update.Sequence} leads to the digest {digest:x16}, the trainer's is {update.StateDigest:x16}: the replica has drifted, or the update is damaged.");
+    }
+
+    /// <summary>Writes an update's values.</summary>
+    /// <param name="update">An update that leads on from this state.</param>
+    /// <param name="digest">The digest after it, see <see cref="DigestAfter"/>.</param>
+    public void Write(ModelUpdate update, ulong digest)
+    {
+        var sections = update.GetSections(Layout);
+        while (sections.MoveNext())
+        {
+            var slot = Tensors.Slots[sections.Entry];
+            if (update.IsWhole)
+            {
+                slot.WriteAll(sections.Values);
+                continue;
+            }
+
+            var coordinates = sections.Coordinates;
+            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
+            var bits = rented.AsSpan(0, coordinates.Length);
+            for (var j = 0; j < bits.Length; j++) bits[j] = Scalars.Load(sections.Values, j, slot.Entry.ElementSize);
+            slot.Write(coordinates, bits);
+            ArrayPool<ulong>.Shared.Return(rented);
+        }
+
+        (RunId, Sequence, Digest) = (update.RunId, update.Sequence, digest);
+    }
+
+    /// <summary>Takes over the values of some coordinates, ascending, from another state of the same model.</summary>
+    public void Copy(ReadOnlySpan<int> coordinates, ModelState source)
+    {
+        for (var rest = coordinates; !rest.IsEmpty;)
+        {
+            var i = Layout.EntryOf(rest[0]);
+            var own = rest[..CoordinateRange.CountBelow(rest, Layout.Entries[i].End)];
+            var rented = ArrayPool<ulong>.Shared.Rent(own.Length);
+            var bits = rented.AsSpan(0, own.Length);
+            source.Tensors.Slots[i].Read(own, bits);
+            Tensors.Slots[i].Write(own, bits);
+            ArrayPool<ulong>.Shared.Return(rented);
+            rest = rest[own.Length..];
+        }
+    }
+
+    /// <summary>Takes over all values from another state of the same model.</summary>
+    public void CopyAll(ModelState source)
+    {
+        for (var i = 0; i < Tensors.Slots.Length; i++)
+        {
+            var entry = Layout.Entries[i];
+            var bytes = entry.Length * entry.ElementSize;
+            var values = ArrayPool<byte>.Shared.Rent(bytes);
+            source.Tensors.Slots[i].ReadAll(values.AsSpan(0, bytes));
+            Tensors.Slots[i].WriteAll(values.AsSpan(0, bytes));
+            ArrayPool<byte>.Shared.Return(values);
+        }
+    }
+
+    public ModelSnapshot CreateSnapshot() => new(Layout, Tensors.Slots, RunId, Sequence);
+}
