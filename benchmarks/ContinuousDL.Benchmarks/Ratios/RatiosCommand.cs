@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using ContinuousDL.Benchmarks.Compression;
 using ContinuousDL.Benchmarks.Models;
 using ContinuousDL.Benchmarks.Steps;
 using ContinuousDL.Compression;
@@ -81,6 +82,14 @@ internal static class RatiosCommand
         {
             using var step = new TrainerStep(model, p => Optimizers.Fused(OptimizerKind.AdamAmsGrad, p), strategy);
             for (var i = 0; i < CallsToWarmUp; i++) step.Step();
+        }
+
+        var layout = LayerLengths.Of("LeNet-5");
+        using var gradients = new HeavyTailedGradients(layout);
+        foreach (var compressionScope in Enum.GetValues<CompressionScope>())
+        {
+            using var compression = new ErrorFeedbackTopK(layout, 1e-3, compressionScope);
+            for (var i = 0; i < CallsToWarmUp; i++) compression.Step(gradients.Next());
         }
     }
 

@@ -58,7 +58,7 @@ public sealed class InverseFrequencySampler : Sampler
     {
         if (drawable == 0) return 0;
         if (!WithReplacement) places = places[..(int)Math.Min(drawable, places.Length)];
-        foreach (ref var place in places) place = counts.Draw(Random, setAside: !WithReplacement);
+        counts.Draw(Random, places, setAside: !WithReplacement);
         foreach (var index in places)
         {
             if (WithReplacement) counts.SetAside(index);

@@ -1,4 +1,5 @@
 using System.Numerics;
+using ContinuousDL.Memory;
 using ContinuousDL.Randomness;
 
 namespace ContinuousDL.Sampling;
@@ -21,6 +22,8 @@ internal sealed class SelectionCounts
     public const long MaximumSamples = int.MaxValue;
 
     private const int HighestGroup = 30;
+    private const int PositionBits = 32;
+    private const long PositionMask = uint.MaxValue;
 
     private readonly ChunkPool<uint> memberPool = new();
     private readonly ChunkPool<Entry> entryPool = new();
@@ -96,24 +99,42 @@ internal sealed class SelectionCounts
         if (count < int.MaxValue) count++;
     }
 
-    /// <summary>Draws from the samples that are not set aside, of which there must be one.</summary>
+    /// <summary>Draws from the samples that are not set aside.</summary>
     /// <param name="random">Where the random numbers come from.</param>
-    /// <param name="setAside">Whether to set the sample aside.</param>
-    public long Draw(RandomSource random, bool setAside)
+    /// <param name="drawn">Receives the samples drawn. There must be one to draw, or as many as places where they are set aside.</param>
+    /// <param name="setAside">Whether a sample that is drawn is set aside, so that each is drawn at most once.</param>
+    /// <remarks>
+    /// All places are drawn at once, then those where the sample was rejected or had been drawn are drawn again: the same
+    /// distribution as one after the other, and the waits for memory, two for each sample of a long history, overlap.
+    /// </remarks>
+    public void Draw(RandomSource random, Span<long> drawn, bool setAside)
     {
-        while (true)
+        while (!drawn.IsEmpty)
         {
-            var ticket = random.NextBelow(totalWeight);
-            var g = 0;
-            while (ticket >= (ulong)groups[g].Count * WeightOf(g)) ticket -= (ulong)groups[g].Count * WeightOf(g++);
-            var position = (int)(ticket >> (HighestGroup - g));
-            var index = IndexOf(groups[g][position]);
-            ref var entry = ref EntryOf(index);
-            if (entry.Count != 1 << g && random.NextBelow(entry.Count) >= 1L << g) continue;
+            foreach (ref var place in drawn)
+            {
+                place = DrawPosition(random);
+                Prefetch.Of(ref MemberAt(place));
+            }
 
-            // The group and position are those of the entry, but known before it is: the next draw need not wait for memory.
-            if (setAside) Remove(ref entry, g, position);
-            return index;
+            foreach (ref var place in drawn)
+            {
+                place = IndexOf(MemberAt(place));
+                Prefetch.Of(ref EntryOf(place));
+            }
+
+            var accepted = 0;
+            foreach (var index in drawn)
+            {
+                ref var entry = ref EntryOf(index);
+                var g = GroupOf(entry.Count);
+                if (entry.Position == Entry.Aside) continue;
+                if (entry.Count != 1 << g && random.NextBelow(entry.Count) >= 1L << g) continue;
+                if (setAside) Remove(ref entry, g, entry.Position);
+                drawn[accepted++] = index;
+            }
+
+            drawn = drawn[accepted..];
         }
     }
 
@@ -156,6 +177,17 @@ internal sealed class SelectionCounts
 
         return counts;
     }
+
+    /// <summary>A group by its weight, and a position in it: the group above <see cref="PositionBits"/> bits.</summary>
+    private long DrawPosition(RandomSource random)
+    {
+        var ticket = random.NextBelow(totalWeight);
+        var g = 0;
+        while (ticket >= (ulong)groups[g].Count * WeightOf(g)) ticket -= (ulong)groups[g].Count * WeightOf(g++);
+        return ((long)g << PositionBits) | (long)(ticket >> (HighestGroup - g));
+    }
+
+    private ref uint MemberAt(long place) => ref groups[place >> PositionBits][(int)(place & PositionMask)];
 
     private void LoadMember(int g, int offset)
     {

@@ -124,7 +124,7 @@ public class InverseFrequencySamplerTests
         var (first, firstNew, end) = (0L, 40L, 40L);
         for (var index = 0L; index < firstNew; index++) counts[index] = InitialHistoricalCount;
 
-        for (var step = 0; step < 800; step++)
+        for (var step = 0; step < 2500; step++)
         {
             for (var arrivals = random.Next(3); arrivals > 0; arrivals--) counts[end++] = InitialNewCount;
             for (; end - first > 60; first++) counts.Remove(first);
