@@ -50,6 +50,7 @@ public sealed class ProactiveTrainer : IDisposable
     private readonly TrainableVector trainable;
     private readonly DeployedModel deployed;
     private readonly BufferGuard buffers;
+    private readonly Device device;
     private readonly TrainingMode trainingMode;
     private readonly long[] indices;
     private long firstNew;
@@ -126,6 +127,7 @@ public sealed class ProactiveTrainer : IDisposable
         strategy.Attach(trainable, rule, deployed);
         buffers = new BufferGuard(tensors);
         trainingMode = new TrainingMode(model);
+        device = trainable.Parameters[0].device;
         indices = new long[this.options.BatchSize];
         firstNew = history.EndIndex;
         Log.Started(logger, tensors.Layout.Count, trainable.Layout.Length, strategy.GetType().Name);
@@ -192,9 +194,8 @@ public sealed class ProactiveTrainer : IDisposable
         if (sampled.Count == 0) throw new InvalidOperationException("There are no samples to train on: call Observe or AddHistory first.");
 
         using var batch = history.Gather(indices.AsSpan(0, sampled.Count));
-        var device = trainable.Parameters[0].device;
-        var inputs = batch.Inputs.to(device);
-        var targets = batch.Targets.to(device);
+        var inputs = OnDevice(batch.Inputs);
+        var targets = OnDevice(batch.Targets);
         clock.Lap(ref clock.Gather);
 
         trainingMode.Enter();
@@ -252,11 +253,11 @@ public sealed class ProactiveTrainer : IDisposable
         ThrowIfUnusable();
         ArgumentNullException.ThrowIfNull(inputs);
         if (predict is null) throw new InvalidOperationException("The trainer was made without a function that predicts.");
-        using var mode = EvaluationMode.Enter(model);
+        using var mode = trainingMode.Evaluate();
         using var guard = no_grad();
         using var state = deployed.Enter();
         using var scope = NewDisposeScope();
-        return predict(inputs.to(trainable.Parameters[0].device)).MoveToOuterDisposeScope();
+        return predict(inputs.to(device)).MoveToOuterDisposeScope();
     }
 
     /// <summary>Copies the deployed model's state: where a replica starts.</summary>
@@ -277,6 +278,10 @@ public sealed class ProactiveTrainer : IDisposable
         metrics.Dispose();
         if (rule is not Optimizer) rule.Dispose();
     }
+
+    /// <summary>A tensor on the model's device: itself where it is there already.</summary>
+    private Tensor OnDevice(Tensor tensor) =>
+        tensor.device_type == device.type && tensor.device_index == device.index ? tensor : tensor.to(device);
 
     private void ThrowIfUnusable()
     {
@@ -400,11 +405,10 @@ public sealed class ProactiveTrainer : IDisposable
     private (Tensor? Predictions, double? Loss) Evaluate(Tensor inputs, Tensor targets)
     {
         var start = Stopwatch.GetTimestamp();
-        using var mode = EvaluationMode.Enter(model);
+        using var mode = trainingMode.Evaluate();
         using var guard = no_grad();
         using var state = deployed.Enter();
-        var device = trainable.Parameters[0].device;
-        var (input, target) = (inputs.to(device), targets.to(device));
+        var (input, target) = (OnDevice(inputs), OnDevice(targets));
         try
         {
             var predictions = predict?.Invoke(input);

@@ -1,3 +1,4 @@
+using ContinuousDL.Evaluation;
 using static TorchSharp.torch;
 
 namespace ContinuousDL;
@@ -8,27 +9,29 @@ namespace ContinuousDL;
 /// </summary>
 internal sealed class TrainingMode
 {
-    private readonly nn.Module model;
-    private readonly (nn.Module Module, bool Training)[] modes;
+    private readonly nn.Module[] modules;
+    private readonly bool[] modes;
 
     public TrainingMode(nn.Module model)
     {
-        this.model = model;
-
         // A model handed over in eval mode says nothing of how it is meant to be trained.
         if (!model.training) model.train();
-        modes = [.. model.modules().Select(m => (m, m.training))];
+        modules = EvaluationMode.ModulesOf(model);
+        modes = Array.ConvertAll(modules, m => m.training);
     }
 
     public void Enter()
     {
-        if (model.training) return;
-        model.train();
+        if (modules[0].training) return;
+        modules[0].train();
 
-        // train() also sets the modules inside, so those come after the module that holds them: the order of modules().
-        foreach (var (module, training) in modes)
+        // train() also sets the modules inside, so those come after the module that holds them.
+        for (var i = 0; i < modules.Length; i++)
         {
-            if (module.training != training) module.train(training);
+            if (modules[i].training != modes[i]) modules[i].train(modes[i]);
         }
     }
+
+    /// <summary>Puts the model into evaluation mode until the result is disposed.</summary>
+    public EvaluationMode Evaluate() => EvaluationMode.Enter(modules);
 }

@@ -124,15 +124,7 @@ internal sealed class ModelState(ModelTensors tensors)
     /// <summary>Takes over all values from another state of the same model.</summary>
     public void CopyAll(ModelState source)
     {
-        for (var i = 0; i < Tensors.Slots.Length; i++)
-        {
-            var entry = Layout.Entries[i];
-            var bytes = entry.Length * entry.ElementSize;
-            var values = ArrayPool<byte>.Shared.Rent(bytes);
-            source.Tensors.Slots[i].ReadAll(values.AsSpan(0, bytes));
-            Tensors.Slots[i].WriteAll(values.AsSpan(0, bytes));
-            ArrayPool<byte>.Shared.Return(values);
-        }
+        for (var i = 0; i < Tensors.Slots.Length; i++) Tensors.Slots[i].CopyFrom(source.Tensors.Slots[i]);
     }
 
     public ModelSnapshot CreateSnapshot() => new(Layout, Tensors.Slots, RunId, Sequence);

@@ -1,3 +1,4 @@
+using System.Buffers;
 using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -29,6 +30,43 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
 
     /// <summary>Writes all elements in row-major order.</summary>
     public abstract void WriteAll(ReadOnlySpan<byte> values);
+
+    /// <summary>Shows all elements in row-major order, where they lie like that in main memory.</summary>
+    /// <param name="values">The tensor's own memory; valid as long as the tensor.</param>
+    /// <returns>Whether they do.</returns>
+    public virtual bool TryView(out ReadOnlySpan<byte> values)
+    {
+        values = default;
+        return false;
+    }
+
+    /// <summary>The part of the state's digest that comes from this tensor.</summary>
+    public ulong ComputeDigest()
+    {
+        if (TryView(out var view)) return StateDigest.Sum(Entry, view);
+        var length = checked(Entry.Length * Entry.ElementSize);
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        ReadAll(values.AsSpan(0, length));
+        var digest = StateDigest.Sum(Entry, values.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(values);
+        return digest;
+    }
+
+    /// <summary>Takes over all values from a tensor of the same shape and dtype.</summary>
+    public void CopyFrom(TensorSlot source)
+    {
+        if (source.TryView(out var view))
+        {
+            WriteAll(view);
+            return;
+        }
+
+        var length = checked(Entry.Length * Entry.ElementSize);
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        source.ReadAll(values.AsSpan(0, length));
+        WriteAll(values.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(values);
+    }
 
     /// <summary>A tensor of its own with the same contents, contiguous. Owned by the caller.</summary>
     public Tensor Clone()
@@ -83,14 +121,23 @@ internal sealed unsafe class CpuTensorSlot : TensorSlot
         for (var j = 0; j < coordinates.Length; j++) Scalars.Store(AddressOf(start, coordinates[j]), Entry.ElementSize, bits[j]);
     }
 
+    public override bool TryView(out ReadOnlySpan<byte> values)
+    {
+        var size = (long)Entry.Length * Entry.ElementSize;
+        var visible = contiguous && size <= int.MaxValue;
+        values = visible ? new ReadOnlySpan<byte>(Address(), (int)size) : default;
+        return visible;
+    }
+
     public override void ReadAll(Span<byte> values)
     {
-        var start = Address();
-        if (contiguous)
+        if (TryView(out var view))
         {
-            new ReadOnlySpan<byte>(start, values.Length).CopyTo(values);
+            view.CopyTo(values);
             return;
         }
+
+        var start = Address();
 
         fixed (byte* destination = values)
         {
