@@ -14,15 +14,17 @@ internal sealed class ErrorFeedbackTopK : IDisposable
     private const int BlockSize = FusedOptimizer.BlockSize;
 
     private readonly VectorLayout layout;
-    private readonly ErrorFeedbackMemory memory = new();
+    private readonly IResidualMemory memory;
     private readonly TopKCompressor compressor;
 
     /// <param name="layout">The tensors of the model.</param>
     /// <param name="density">The share that is sent.</param>
     /// <param name="scope">Of the whole model or of each tensor.</param>
-    public ErrorFeedbackTopK(VectorLayout layout, double density, CompressionScope scope)
+    /// <param name="memory">The residual memory, which is taken over. Default: error feedback.</param>
+    public ErrorFeedbackTopK(VectorLayout layout, double density, CompressionScope scope, IResidualMemory? memory = null)
     {
         this.layout = layout;
+        this.memory = memory ??= new ErrorFeedbackMemory();
         compressor = new TopKCompressor(density, scope);
         memory.Attach(layout);
     }
@@ -31,9 +33,11 @@ internal sealed class ErrorFeedbackTopK : IDisposable
     public CompressedGradient Sent { get; } = new();
 
     /// <summary>Compresses one gradient, <c>[n]</c>, which stays the caller's.</summary>
-    public void Step(torch.Tensor gradient)
+    public void Step(torch.Tensor gradient) => Step(HeavyTailedGradients.Elements(gradient));
+
+    /// <summary>Compresses one gradient.</summary>
+    public void Step(ReadOnlySpan<float> values)
     {
-        ReadOnlySpan<float> values = HeavyTailedGradients.Elements(gradient);
         var blockwise = (IBlockwiseCompressor)compressor;
         if (blockwise.TryBegin(layout))
         {

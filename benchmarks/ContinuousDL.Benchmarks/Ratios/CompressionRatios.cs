@@ -1,6 +1,7 @@
 using ContinuousDL.Benchmarks.Compression;
 using ContinuousDL.Benchmarks.Models;
 using ContinuousDL.Compression;
+using ContinuousDL.Residuals;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Benchmarks.Ratios;
@@ -11,6 +12,8 @@ internal static class CompressionRatios
     /// <summary>The recipe takes so long, and is so far off, that few rounds of it have to do.</summary>
     private static readonly TimeSpan BudgetOfRecipe = TimeSpan.FromSeconds(4);
 
+    private static readonly TimeSpan BudgetOfWorst = TimeSpan.FromSeconds(0.4);
+
     private static readonly TimeSpan BudgetOfOthers = TimeSpan.FromSeconds(5);
 
     /// <summary>A group for each model of 2.2 M parameters and more, and each density.</summary>
@@ -18,6 +21,38 @@ internal static class CompressionRatios
         from model in LayerLengths.Names.Skip(1)
         from density in (double[])[1e-2, 1e-3, 1e-4]
         select Group(model, density);
+
+    /// <summary>A group for a small and a large model: the slowest of the hard inputs against an ordinary one.</summary>
+    public static IEnumerable<RatioGroup> WorstCases() =>
+        from model in (string[])["LeNet-5", "ResNet-18"]
+        from density in (double[])[1e-2, 1e-3]
+        select new RatioGroup(
+            [new(FormattableString.Invariant($"compress: worst of {AdversarialVectors.Names.Count} adversarial inputs / normal values, {model}, d={density:0.####}"), 4)],
+            () => [MeasureWorst(LayerLengths.Of(model), density)]);
+
+    private static Measurement MeasureWorst(VectorLayout layout, double density)
+    {
+        // Without error feedback, which would mix every input with those before it.
+        var random = new Random(2);
+        float[][] normal = [.. Enumerable.Range(0, 3).Select(_ => AdversarialVectors.Normal(layout.Length, 1, random))];
+        using var typical = new ErrorFeedbackTopK(layout, density, CompressionScope.WholeModel, new NoResidualMemory());
+        var worst = (Name: "", Measurement: new Measurement(Spread.Exactly(0), ""));
+        foreach (var name in AdversarialVectors.Names)
+        {
+            var vectors = AdversarialVectors.Make(name, layout.Length);
+            using var hard = new ErrorFeedbackTopK(layout, density, CompressionScope.WholeModel, new NoResidualMemory());
+            var times = PairedTimes.Measure(BudgetOfWorst, () => EachOf(hard, vectors), () => EachOf(typical, normal));
+            var measured = Measurement.Of(times, 0, 1, (double)normal.Length / vectors.Length);
+            if (measured.Spread.Median > worst.Measurement.Spread.Median) worst = (name, measured);
+        }
+
+        return worst.Measurement with { Detail = worst.Name };
+    }
+
+    private static void EachOf(ErrorFeedbackTopK compression, float[][] vectors)
+    {
+        foreach (var vector in vectors) compression.Step(vector);
+    }
 
     private static RatioGroup Group(string model, double density)
     {
