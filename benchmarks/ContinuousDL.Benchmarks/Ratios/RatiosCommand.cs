@@ -70,7 +70,7 @@ internal static class RatiosCommand
     }
 
     private static IEnumerable<RatioGroup> Groups() =>
-        [.. MemoryRatios.Groups(), .. CompressionRatios.Groups(), .. CompressionRatios.WorstCases(), .. OptimizerRatios.Groups(), .. StepRatios.Groups(), .. SamplerRatios.Groups()];
+        [.. MemoryRatios.Groups(), .. CompressionRatios.Groups(), .. CompressionRatios.WorstCases(), .. OptimizerRatios.Groups(), .. StepRatios.Groups(), .. SamplerRatios.Groups(), .. ServingRatios.Groups()];
 
     private static bool IsWanted(Bar bar, string filter) => bar.Name.Contains(filter, StringComparison.OrdinalIgnoreCase);
 
