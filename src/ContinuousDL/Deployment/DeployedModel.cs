@@ -136,7 +136,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         Sequence++;
         if (!changes.IsWhole) Digest += buffers.Deploy(Sequence, changes);
         changed = false;
-        return changes.Build(new UpdateIdentity(RunId, Sequence - 1, Sequence, Layout.Fingerprint, Digest));
+        return changes.Build(new UpdateIdentity(RunId, Sequence - 1, Sequence, Layout, Digest));
     }
 
     /// <summary>Copies the state.</summary>

@@ -9,11 +9,11 @@ public sealed class ModelMismatchException(string message) : DeploymentException
 /// <summary>An update starts from a later state than the replica's: updates between them are missing.</summary>
 public sealed class UpdateGapException : DeploymentException
 {
-    internal UpdateGapException(long replicaSequence, ModelUpdate update)
-        : base($"The update goes from sequence {update.BaseSequence} to {update.Sequence}, the replica is at {replicaSequence}: the updates in between are missing.")
+    internal UpdateGapException(long replicaSequence, long updateBaseSequence, long updateSequence)
+        : base($"The update goes from sequence {updateBaseSequence} to {updateSequence}, the replica is at {replicaSequence}: the updates in between are missing.")
     {
         ReplicaSequence = replicaSequence;
-        UpdateBaseSequence = update.BaseSequence;
+        UpdateBaseSequence = updateBaseSequence;
     }
 
     /// <summary>The sequence of the replica's state.</summary>
@@ -26,17 +26,17 @@ public sealed class UpdateGapException : DeploymentException
 /// <summary>An update is of another training run than the one that the replica follows. A snapshot of that run's state lets the replica follow it.</summary>
 public sealed class RunMismatchException : DeploymentException
 {
-    internal RunMismatchException(Guid replicaRunId, ModelUpdate update)
-        : base($"The update {update.Sequence} is of the training run {update.RunId}, the replica follows {replicaRunId}. Start from a snapshot of the other run to follow it.")
+    internal RunMismatchException(Guid replicaRunId, Guid? updateRunId, long updateSequence)
+        : base($"The update {updateSequence} is of {(updateRunId is null ? "another training run" : $"the training run {updateRunId}")}, the replica follows {replicaRunId}. Start from a snapshot of the other run to follow it.")
     {
         ReplicaRunId = replicaRunId;
-        UpdateRunId = update.RunId;
+        UpdateRunId = updateRunId ?? Guid.Empty;
     }
 
     /// <summary>The run that the replica follows.</summary>
     public Guid ReplicaRunId { get; }
 
-    /// <summary>The run that the update is of.</summary>
+    /// <summary>The run that the update is of; <see cref="Guid.Empty"/> where its message carries only a tag of it.</summary>
     public Guid UpdateRunId { get; }
 }
 

@@ -1,5 +1,6 @@
 using System.Buffers;
 using ContinuousDL.Parameters;
+using ContinuousDL.Wire;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Deployment;
@@ -10,7 +11,7 @@ namespace ContinuousDL.Deployment;
 /// </summary>
 /// <remarks>
 /// It holds two copies of the model: one that answers, one that the next update is applied to while nobody uses it; then they
-/// change places. So predictions never wait for an update. <see cref="Apply"/> waits for predictions that still use the copy
+/// change places. So predictions never wait for an update. <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy
 /// it needs, which are those that began before the last update. Thread-safe.
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
@@ -100,23 +101,40 @@ public sealed class ModelReplica<TModule> : IDisposable
         lock (applying)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
-            var current = sides[active];
-            var next = sides[1 - active];
-            if (!current.State.Needs(update)) return false;
-            var digest = current.State.DigestAfter(update);
+            if (!sides[active].State.Needs(update)) return false;
+            Advance(update);
+            return true;
+        }
+    }
 
-            WaitForReaders(next);
-            CatchUp(next.State, current.State);
-            next.State.Write(update, digest);
-            Remember(update);
-            Interlocked.Exchange(ref active, 1 - active);
+    /// <summary>Applies the update of a message, atomically.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <param name="codec">What reads it, and checks its signature if it has a key.</param>
+    /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
+    /// <remarks>As <see cref="Apply(ModelUpdate)"/>: after any exception the replica is as it was, and a thread that holds a lease must not call it.</remarks>
+    /// <exception cref="WireFormatException">The bytes are not a message of the format, or not one for this model.</exception>
+    /// <exception cref="UpdateSignatureException">The codec has a key, and the message is not signed by it.</exception>
+    /// <exception cref="ModelMismatchException">The update is for another architecture.</exception>
+    /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
+    /// <exception cref="RunMismatchException">The update is of another training run.</exception>
+    /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
+    /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
+    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec)
+    {
+        ArgumentNullException.ThrowIfNull(codec);
+        lock (applying)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            using var update = codec.DecodeIfNeeded(message, sides[active].State);
+            if (update is null) return false;
+            Advance(update);
             return true;
         }
     }
 
     /// <summary>Makes a snapshot's state the replica's, atomically: of a later sequence, an earlier one, or another run.</summary>
     /// <param name="snapshot">The state to go on from.</param>
-    /// <remarks>As with <see cref="Apply"/>, not to be called by a thread that holds a lease.</remarks>
+    /// <remarks>As with <see cref="Apply(ModelUpdate)"/>, not to be called by a thread that holds a lease.</remarks>
     /// <exception cref="ModelMismatchException">It is of a model of another architecture. The replica is as it was.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public void Restore(ModelSnapshot snapshot)
@@ -167,6 +185,20 @@ public sealed class ModelReplica<TModule> : IDisposable
             if (pending.Length > 0) ArrayPool<int>.Shared.Return(pending);
             pending = [];
         }
+    }
+
+    /// <summary>Brings the replica to the state after an update that leads on from its own.</summary>
+    private void Advance(ModelUpdate update)
+    {
+        var current = sides[active];
+        var next = sides[1 - active];
+        var digest = current.State.DigestAfter(update);
+
+        WaitForReaders(next);
+        CatchUp(next.State, current.State);
+        next.State.Write(update, digest);
+        Remember(update);
+        Interlocked.Exchange(ref active, 1 - active);
     }
 
     private static void WaitForReaders(Side side)

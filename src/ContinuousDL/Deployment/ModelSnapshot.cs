@@ -1,4 +1,6 @@
 using ContinuousDL.Parameters;
+using ContinuousDL.Snapshots;
+using ContinuousDL.Storage;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Deployment;
@@ -58,6 +60,76 @@ public sealed class ModelSnapshot
         return new ModelSnapshot(model.Layout, model.Slots, Guid.Empty, 0);
     }
 
+    /// <summary>Reads a snapshot that <see cref="Save(string)"/> wrote.</summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="SnapshotFormatException">It is no valid snapshot, or its values are not those that it was written with.</exception>
+    /// <exception cref="IOException">The file can't be read.</exception>
+    public static ModelSnapshot Load(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        using var file = Open(path);
+        return SnapshotFile.Read(file, layout: null);
+    }
+
+    /// <summary>Reads a snapshot that <see cref="Save(Stream)"/> wrote.</summary>
+    /// <param name="stream">Where it begins, up to the end of the stream. It stays the caller's.</param>
+    /// <exception cref="SnapshotFormatException">As <see cref="Load(string)"/>.</exception>
+    public static ModelSnapshot Load(Stream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        return SnapshotFile.Read(stream, layout: null);
+    }
+
+    /// <summary>
+    /// Reads a safetensors file for a module: a snapshot, or a file of any other origin that has all tensors of the module and
+    /// no more, which gives a snapshot at sequence 0 of no run in particular.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="module">A module of the architecture. It stays the caller's, and as it is.</param>
+    /// <exception cref="SnapshotFormatException">The file is not valid.</exception>
+    /// <exception cref="ModelMismatchException">Its tensors are not the module's; the message names the first difference.</exception>
+    /// <exception cref="IOException">The file can't be read.</exception>
+    public static ModelSnapshot Load(string path, nn.Module module)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        var layout = ModelLayout.Of(module);
+        using var file = Open(path);
+        return SnapshotFile.Read(file, layout);
+    }
+
+    /// <summary>Reads a safetensors file for a module, as <see cref="Load(string, nn.Module)"/>.</summary>
+    /// <param name="stream">Where it begins, up to the end of the stream. It stays the caller's.</param>
+    /// <param name="module">A module of the architecture. It stays the caller's, and as it is.</param>
+    /// <exception cref="SnapshotFormatException">The file is not valid.</exception>
+    /// <exception cref="ModelMismatchException">Its tensors are not the module's; the message names the first difference.</exception>
+    public static ModelSnapshot Load(Stream stream, nn.Module module)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        return SnapshotFile.Read(stream, ModelLayout.Of(module));
+    }
+
+    /// <summary>
+    /// Writes the snapshot as a safetensors file, which any reader of that format can read. The file is there whole or not at
+    /// all, also after a crash; it takes the place of one of that name.
+    /// </summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="NotSupportedException">The format can't hold the names of the tensors: one is <c>__metadata__</c>, or two are the same.</exception>
+    /// <exception cref="IOException">The file can't be written.</exception>
+    public void Save(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        DurableFile.Write(path, Save);
+    }
+
+    /// <summary>Writes the snapshot in the safetensors format.</summary>
+    /// <param name="stream">Where to. It stays the caller's.</param>
+    /// <exception cref="NotSupportedException">As <see cref="Save(string)"/>.</exception>
+    public void Save(Stream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        SnapshotFile.Write(stream, this);
+    }
+
     /// <summary>The values of one tensor, in row-major order, as raw bytes of its dtype.</summary>
     /// <param name="entry">The index of the tensor in the layout.</param>
     public ReadOnlySpan<byte> Values(int entry) => values[entry];
@@ -76,4 +148,6 @@ public sealed class ModelSnapshot
 
         for (var i = 0; i < values.Length; i++) model.Slots[i].WriteAll(values[i]);
     }
+
+    private static FileStream Open(string path) => new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
 }

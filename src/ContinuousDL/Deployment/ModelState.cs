@@ -1,5 +1,6 @@
 using System.Buffers;
 using ContinuousDL.Parameters;
+using ContinuousDL.Wire;
 
 namespace ContinuousDL.Deployment;
 
@@ -36,16 +37,24 @@ internal sealed class ModelState(ModelTensors tensors)
                 $"The update is for a model with the fingerprint {update.ModelFingerprint:x32}, this one's is {Layout.Fingerprint:x32}: the architectures differ.");
         }
 
-        if (RunId != Guid.Empty && update.RunId != RunId) throw new RunMismatchException(RunId, update);
-        if (update.Sequence == Sequence && update.StateDigest != Digest)
+        if (RunId != Guid.Empty && update.RunId != RunId) throw new RunMismatchException(RunId, update.RunId, update.Sequence);
+        return Needs(update.BaseSequence, update.Sequence, update.StateDigest);
+    }
+
+    /// <summary>Whether the update of a message leads on from this state; not so when it has the update's state, or a later one, already.</summary>
+    /// <exception cref="DeploymentException">The update can't be for this state.</exception>
+    public bool Needs(in UpdateHeader header)
+    {
+        if (header.FingerprintTag != UpdateHeader.TagOf(Layout))
         {
-            throw new ReplicaDivergedException(
-                $"Update {update.Sequence} leads to another state than the one that the replica has at that sequence: the replica has drifted. Start from a snapshot.");
+            throw new ModelMismatchException(
+                $"The message is for a model whose fingerprint ends in {header.FingerprintTag:x8}, this one's is {Layout.Fingerprint:x32}: the architectures differ.");
         }
 
-        if (update.Sequence <= Sequence) return false;
-        if (update.BaseSequence > Sequence) throw new UpdateGapException(Sequence, update);
-        return true;
+        // A state of no run in particular learns which one it is from the first update of one.
+        var isSameRun = RunId == Guid.Empty ? header.RunId is not null : header.RunTag == UpdateHeader.TagOf(RunId);
+        if (!isSameRun) throw new RunMismatchException(RunId, header.RunId, header.Sequence);
+        return Needs(header.BaseSequence, header.Sequence, header.StateDigest);
     }
 
     /// <summary>The digest of the state that an update leads to, computed from its values and those that it replaces.</summary>
@@ -128,4 +137,17 @@ internal sealed class ModelState(ModelTensors tensors)
     }
 
     public ModelSnapshot CreateSnapshot() => new(Layout, Tensors.Slots, RunId, Sequence);
+
+    private bool Needs(long baseSequence, long sequence, ulong digest)
+    {
+        if (sequence == Sequence && digest != Digest)
+        {
+            throw new ReplicaDivergedException(
+                $"Update {sequence} leads to another state than the one that the replica has at that sequence: the replica has drifted. Start from a snapshot.");
+        }
+
+        if (sequence <= Sequence) return false;
+        if (baseSequence > Sequence) throw new UpdateGapException(Sequence, baseSequence, sequence);
+        return true;
+    }
 }

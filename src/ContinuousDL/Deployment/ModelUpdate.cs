@@ -24,7 +24,7 @@ public sealed class ModelUpdate : IDisposable
         RunId = identity.RunId;
         BaseSequence = identity.BaseSequence;
         Sequence = identity.Sequence;
-        ModelFingerprint = identity.Fingerprint;
+        Layout = identity.Layout;
         StateDigest = identity.Digest;
         Count = count;
         IsWhole = whole;
@@ -44,7 +44,7 @@ public sealed class ModelUpdate : IDisposable
     public long Sequence { get; }
 
     /// <summary>The <see cref="ModelLayout.Fingerprint"/> of the model that it is for.</summary>
-    public UInt128 ModelFingerprint { get; }
+    public UInt128 ModelFingerprint => Layout.Fingerprint;
 
     /// <summary>The digest of the whole state after the update, buffers included.</summary>
     public ulong StateDigest { get; }
@@ -79,6 +79,9 @@ public sealed class ModelUpdate : IDisposable
         }
     }
 
+    /// <summary>The tensors of the model that it is for.</summary>
+    internal ModelLayout Layout { get; }
+
     /// <summary>The values before the update, packed like <see cref="Values"/>; empty where they are not known.</summary>
     internal ReadOnlySpan<byte> PreviousValues
     {
@@ -109,6 +112,7 @@ public sealed class ModelUpdate : IDisposable
     {
         private ReadOnlySpan<int> coordinates = update.Coordinates;
         private ReadOnlySpan<byte> values = update.Values;
+        private ReadOnlySpan<byte> previous = update.PreviousValues;
         private int next;
 
         /// <summary>The index of the tensor.</summary>
@@ -119,6 +123,9 @@ public sealed class ModelUpdate : IDisposable
 
         /// <summary>Its new values, packed.</summary>
         public ReadOnlySpan<byte> Values { get; private set; }
+
+        /// <summary>The values before, packed; empty where they are not known.</summary>
+        public ReadOnlySpan<byte> Previous { get; private set; }
 
         public bool MoveNext()
         {
@@ -140,6 +147,12 @@ public sealed class ModelUpdate : IDisposable
             var bytes = count * layout.Entries[Entry].ElementSize;
             Values = values[..bytes];
             values = values[bytes..];
+            if (!previous.IsEmpty)
+            {
+                Previous = previous[..bytes];
+                previous = previous[bytes..];
+            }
+
             return true;
         }
     }

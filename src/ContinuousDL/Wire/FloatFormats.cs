@@ -1,0 +1,203 @@
+using System.Runtime.CompilerServices;
+
+namespace ContinuousDL.Wire;
+
+/// <summary>
+/// How the values of a floating-point tensor are coded. Its elements (stored bits) may hold only values of a shorter format:
+/// the code of a value is its bits in that one.
+/// </summary>
+internal interface IFloatFormat
+{
+    /// <summary>The size of an element in bytes.</summary>
+    static abstract int Size { get; }
+
+    /// <summary>The bits of a code.</summary>
+    static abstract int Width { get; }
+
+    /// <summary>The exponent's bits in a code: all of them are set where it is infinite or not a number.</summary>
+    static abstract ulong Exponent { get; }
+
+    /// <summary>The code of a stored value that has one.</summary>
+    static abstract ulong Narrow(ulong stored);
+
+    /// <summary>The stored value of a code.</summary>
+    static abstract ulong Widen(ulong code);
+
+    /// <summary>Whether a stored value is neither infinite nor not a number.</summary>
+    static abstract bool IsFinite(ulong stored);
+
+    /// <summary>The value with the other sign.</summary>
+    static abstract ulong Negate(ulong stored);
+
+    /// <summary>The code of a finite stored value plus a step, rounded to nearest, ties to even.</summary>
+    static abstract ulong Add(ulong stored, float step);
+
+    /// <summary>A code's value.</summary>
+    static abstract double ValueOf(ulong code);
+
+    /// <summary>How far a code's value is above a stored one; rounded.</summary>
+    static abstract float Distance(ulong stored, ulong code);
+}
+
+/// <summary>float32.</summary>
+internal readonly struct Float32Format : IFloatFormat
+{
+    public static int Size => 4;
+
+    public static int Width => 32;
+
+    public static ulong Exponent => 0x7f800000;
+
+    public static ulong Narrow(ulong stored) => stored;
+
+    public static ulong Widen(ulong code) => code;
+
+    public static bool IsFinite(ulong stored) => ((uint)stored & 0x7f800000) != 0x7f800000;
+
+    public static ulong Negate(ulong stored) => stored ^ 0x80000000;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Add(ulong stored, float step) => BitConverter.SingleToUInt32Bits(ToSingle(stored) + step);
+
+    public static double ValueOf(ulong code) => ToSingle(code);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
+
+    private static float ToSingle(ulong bits) => BitConverter.UInt32BitsToSingle((uint)bits);
+}
+
+/// <summary>float64.</summary>
+internal readonly struct Float64Format : IFloatFormat
+{
+    public static int Size => 8;
+
+    public static int Width => 64;
+
+    public static ulong Exponent => 0x7ff0000000000000;
+
+    public static ulong Narrow(ulong stored) => stored;
+
+    public static ulong Widen(ulong code) => code;
+
+    public static bool IsFinite(ulong stored) => (stored & Exponent) != Exponent;
+
+    public static ulong Negate(ulong stored) => stored ^ 0x8000000000000000;
+
+    public static ulong Add(ulong stored, float step) => BitConverter.DoubleToUInt64Bits(BitConverter.UInt64BitsToDouble(stored) + step);
+
+    public static double ValueOf(ulong code) => BitConverter.UInt64BitsToDouble(code);
+
+    public static float Distance(ulong stored, ulong code) => (float)(BitConverter.UInt64BitsToDouble(code) - BitConverter.UInt64BitsToDouble(stored));
+}
+
+/// <summary>bfloat16.</summary>
+internal readonly struct BFloat16Format : IFloatFormat
+{
+    public static int Size => 2;
+
+    public static int Width => 16;
+
+    public static ulong Exponent => 0x7f80;
+
+    public static ulong Narrow(ulong stored) => stored;
+
+    public static ulong Widen(ulong code) => code;
+
+    public static bool IsFinite(ulong stored) => (stored & 0x7f80) != 0x7f80;
+
+    public static ulong Negate(ulong stored) => stored ^ 0x8000;
+
+    public static ulong Add(ulong stored, float step) => BFloat16InFloat32Format.Add(stored << 16, step);
+
+    public static double ValueOf(ulong code) => BFloat16InFloat32Format.ValueOf(code);
+
+    public static float Distance(ulong stored, ulong code) => BFloat16InFloat32Format.Distance(stored << 16, code);
+}
+
+/// <summary>float16.</summary>
+internal readonly struct Float16Format : IFloatFormat
+{
+    public static int Size => 2;
+
+    public static int Width => 16;
+
+    public static ulong Exponent => 0x7c00;
+
+    public static ulong Narrow(ulong stored) => stored;
+
+    public static ulong Widen(ulong code) => code;
+
+    public static bool IsFinite(ulong stored) => (stored & 0x7c00) != 0x7c00;
+
+    public static ulong Negate(ulong stored) => stored ^ 0x8000;
+
+    public static ulong Add(ulong stored, float step) => BitConverter.HalfToUInt16Bits((Half)(ToSingle(stored) + step));
+
+    public static double ValueOf(ulong code) => ToSingle(code);
+
+    public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
+
+    private static float ToSingle(ulong bits) => (float)BitConverter.UInt16BitsToHalf((ushort)bits);
+}
+
+/// <summary>float32 elements with new values that are bfloat16 numbers. The old ones may be any.</summary>
+internal readonly struct BFloat16InFloat32Format : IFloatFormat
+{
+    public static int Size => 4;
+
+    public static int Width => 16;
+
+    public static ulong Exponent => 0x7f80;
+
+    public static ulong Narrow(ulong stored) => stored >> 16;
+
+    public static ulong Widen(ulong code) => code << 16;
+
+    public static bool IsFinite(ulong stored) => Float32Format.IsFinite(stored);
+
+    public static ulong Negate(ulong stored) => stored ^ 0x80000000;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Add(ulong stored, float step)
+    {
+        // The sum is never not a number, which rounding would make infinite.
+        var sum = (uint)Float32Format.Add(stored, step);
+        return (sum + 0x7fffu + ((sum >> 16) & 1)) >> 16;
+    }
+
+    public static double ValueOf(ulong code) => Float32Format.ValueOf(code << 16);
+
+    public static float Distance(ulong stored, ulong code) => Float32Format.Distance(stored, code << 16);
+}
+
+/// <summary>float32 elements with new values that are float16 numbers. The old ones may be any.</summary>
+internal readonly struct Float16InFloat32Format : IFloatFormat
+{
+    /// <summary>Whether a stored value is a float16 number. What is not a number is none, since conversions may change its bits.</summary>
+    public static bool Has(uint stored)
+    {
+        var value = BitConverter.UInt32BitsToSingle(stored);
+        return !float.IsNaN(value) && Widen(Narrow(stored)) == stored;
+    }
+
+    public static int Size => 4;
+
+    public static int Width => 16;
+
+    public static ulong Exponent => 0x7c00;
+
+    public static ulong Narrow(ulong stored) => BitConverter.HalfToUInt16Bits((Half)BitConverter.UInt32BitsToSingle((uint)stored));
+
+    public static ulong Widen(ulong code) => BitConverter.SingleToUInt32Bits((float)BitConverter.UInt16BitsToHalf((ushort)code));
+
+    public static bool IsFinite(ulong stored) => Float32Format.IsFinite(stored);
+
+    public static ulong Negate(ulong stored) => stored ^ 0x80000000;
+
+    public static ulong Add(ulong stored, float step) => Narrow(Float32Format.Add(stored, step));
+
+    public static double ValueOf(ulong code) => Float16Format.ValueOf(code);
+
+    public static float Distance(ulong stored, ulong code) => (float)ValueOf(code) - BitConverter.UInt32BitsToSingle((uint)stored);
+}

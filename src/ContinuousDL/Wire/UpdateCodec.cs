@@ -1,0 +1,286 @@
+using System.Buffers;
+using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
+
+namespace ContinuousDL.Wire;
+
+/// <summary>
+/// Makes messages of updates and updates of messages: exact, a few bytes for each coordinate, checked against damage and, with a
+/// key, against forgery. docs/wire-format.md describes the format.
+/// </summary>
+/// <remarks>
+/// <code>
+/// var codec = new UpdateCodec();
+/// byte[] message = codec.Encode(result.Update!);
+/// replica.Apply(message, codec); // in another process
+/// </code>
+/// Thread-safe.
+/// </remarks>
+public sealed class UpdateCodec
+{
+    /// <summary>What a message takes beside coordinates and values, and a bit; where a message begins to grow from.</summary>
+    private const int UsualOverhead = 128;
+
+    /// <summary>The usual size of a coordinate with its value, in bytes.</summary>
+    private const int UsualCode = 4;
+
+    private readonly UpdateSigning? signing;
+
+    /// <summary>Makes a codec.</summary>
+    /// <param name="options">With what it signs. Default: nothing is signed.</param>
+    public UpdateCodec(UpdateCodecOptions? options = null) => signing = options?.Signing;
+
+    /// <summary>Makes a message of an update.</summary>
+    /// <param name="update">The update. It stays the caller's.</param>
+    /// <returns>The message.</returns>
+    /// <exception cref="InvalidOperationException">The codec has only the public key, and so can't sign.</exception>
+    /// <exception cref="NotSupportedException">The message would be longer than an array can be.</exception>
+    /// <exception cref="ObjectDisposedException">The update is disposed.</exception>
+    public byte[] Encode(ModelUpdate update)
+    {
+        var writer = Write(update);
+        try
+        {
+            var message = GC.AllocateUninitializedArray<byte>(writer.Written.Length + SignatureSize);
+            Finish(writer.Written, message);
+            return message;
+        }
+        finally
+        {
+            writer.Dispose();
+        }
+    }
+
+    /// <summary>Makes a message of an update.</summary>
+    /// <param name="update">The update. It stays the caller's.</param>
+    /// <param name="output">Receives the message.</param>
+    /// <exception cref="InvalidOperationException">The codec has only the public key, and so can't sign.</exception>
+    /// <exception cref="NotSupportedException">The message would be longer than an array can be.</exception>
+    /// <exception cref="ObjectDisposedException">The update is disposed.</exception>
+    public void Encode(ModelUpdate update, IBufferWriter<byte> output)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        var writer = Write(update);
+        try
+        {
+            var length = writer.Written.Length + SignatureSize;
+            Finish(writer.Written, output.GetSpan(length)[..length]);
+            output.Advance(length);
+        }
+        finally
+        {
+            writer.Dispose();
+        }
+    }
+
+    /// <summary>Reads what a message says of its update. Checks its structure and checksum; needs no model, and checks no signature.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <exception cref="WireFormatException">It is not a message of the format.</exception>
+    public static UpdateHeader ReadHeader(ReadOnlySpan<byte> message) => new MessageFrame(message).Header;
+
+    /// <summary>Checks that a message is whole, and signed by the codec's key if it has one.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <returns>What it says of its update.</returns>
+    /// <exception cref="WireFormatException">It is not a message of the format.</exception>
+    /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
+    public UpdateHeader Verify(ReadOnlySpan<byte> message)
+    {
+        var frame = new MessageFrame(message);
+        Verify(frame);
+        return frame.Header;
+    }
+
+    /// <summary>Makes an update of a message.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <param name="state">A state that the update leads on from.</param>
+    /// <returns>The update. The caller owns it.</returns>
+    /// <exception cref="WireFormatException">It is not a message of the format, or not one for this model.</exception>
+    /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
+    /// <exception cref="DeploymentException">As <see cref="ModelState.Needs(in UpdateHeader)"/>.</exception>
+    /// <exception cref="ArgumentException">The state is the update's, or a later one, already.</exception>
+    internal ModelUpdate Decode(ReadOnlySpan<byte> message, ModelState state) =>
+        DecodeIfNeeded(message, state) ?? throw new ArgumentException($"The state, of the sequence {state.Sequence}, is the update's already, or a later one.", nameof(state));
+
+    /// <summary>As <see cref="Decode(ReadOnlySpan{byte}, ModelState)"/>, but null when the state is the update's, or a later one, already.</summary>
+    internal ModelUpdate? DecodeIfNeeded(ReadOnlySpan<byte> message, ModelState state)
+    {
+        var frame = new MessageFrame(message);
+        Verify(frame);
+        return state.Needs(frame.Header) ? Decode(frame, state) : null;
+    }
+
+    /// <summary>Reads the coordinates of a message, which needs no state.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <param name="total">The model's number of coordinates.</param>
+    /// <param name="coordinates">Receives the coordinates, as many as the header says: all where the update is whole.</param>
+    /// <exception cref="WireFormatException">It is not a message of the format, or not one for this model.</exception>
+    /// <exception cref="ArgumentException">There is no room for as many.</exception>
+    internal static void ReadCoordinates(ReadOnlySpan<byte> message, int total, Span<int> coordinates)
+    {
+        var frame = new MessageFrame(message);
+        CheckCount(frame, total);
+        if (coordinates.Length < frame.Header.Count) throw new ArgumentException($"The message has {frame.Header.Count} coordinates, there is room for {coordinates.Length}.", nameof(coordinates));
+        coordinates = coordinates[..frame.Header.Count];
+        if (frame.Header.IsWhole)
+        {
+            for (var i = 0; i < coordinates.Length; i++) coordinates[i] = i;
+            return;
+        }
+
+        var reader = new BitReader(frame.Payload);
+        CoordinateCode.Decode(ref reader, total, coordinates);
+        reader.EndSection();
+    }
+
+    private int SignatureSize => UpdateSigning.SizeOf(signing?.Kind ?? SignatureKind.None);
+
+    private void Verify(in MessageFrame frame)
+    {
+        if (signing is null) return;
+        if (frame.Signing == SignatureKind.None) throw new UpdateSignatureException("The message is not signed; the codec has a key, and so takes signed ones only.");
+        if (frame.Signing != signing.Kind || !signing.IsRight(frame.Signed, frame.Signature))
+        {
+            throw new UpdateSignatureException("The message is not signed by the codec's key: it was forged or changed, or is of a trainer with another key.");
+        }
+    }
+
+    /// <summary>Writes everything that is signed.</summary>
+    private BitWriter Write(ModelUpdate update)
+    {
+        ArgumentNullException.ThrowIfNull(update);
+        if (signing is { CanSign: false }) throw new InvalidOperationException("The codec has only the public key: it can check signatures, but not sign.");
+        var isRelative = !update.IsWhole && update.Sequence - update.BaseSequence == 1 && !update.PreviousValues.IsEmpty;
+        var precision = ValueCode.PrecisionOf(update);
+        var writer = new BitWriter((int)Math.Min(Array.MaxLength / 2, UsualOverhead + ((long)UsualCode * update.Count)));
+        try
+        {
+            MessageFrame.WriteHeader(update, isRelative, precision, signing?.Kind ?? SignatureKind.None, ref writer);
+            if (!update.IsWhole)
+            {
+                CoordinateCode.Encode(update.Coordinates, update.Layout.Count, ref writer);
+                writer.PadToByte();
+            }
+
+            ValueCode.Encode(update, isRelative, precision, ref writer);
+            MessageFrame.WriteChecksum(ref writer);
+            return writer;
+        }
+        catch
+        {
+            writer.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Makes the message of what is signed, and signs it.</summary>
+    private void Finish(ReadOnlySpan<byte> signed, Span<byte> message)
+    {
+        signed.CopyTo(message);
+        signing?.Sign(message[..signed.Length], message[signed.Length..]);
+    }
+
+    /// <summary>Checks that a model can have so many coordinates, and the payload hold them: each takes a bit of it, and its value one more.</summary>
+    private static void CheckCount(in MessageFrame frame, int total)
+    {
+        var header = frame.Header;
+        if (header.Count > total || (header.IsWhole && header.Count != total))
+        {
+            throw new WireFormatException($"The message has {header.Count:N0} coordinates{(header.IsWhole ? ", all there are" : "")}; the model has {total:N0}.");
+        }
+
+        var least = header.Count + (header.IsWhole ? 0L : CoordinateCode.CountListed(header.Count, total));
+        if (least > 8L * frame.Payload.Length) throw new WireFormatException($"The message has {header.Count:N0} coordinates, but only {frame.Payload.Length:N0} bytes for them.");
+    }
+
+    /// <summary>Decodes for a state that needs the update.</summary>
+    private static ModelUpdate Decode(in MessageFrame frame, ModelState state)
+    {
+        var (header, layout) = (frame.Header, state.Layout);
+        CheckCount(frame, layout.Count);
+        var coordinates = header.IsWhole ? [] : ArrayPool<int>.Shared.Rent(header.Count);
+        byte[] values = [];
+        byte[] previous = [];
+        try
+        {
+            var reader = new BitReader(frame.Payload);
+            if (!header.IsWhole)
+            {
+                CoordinateCode.Decode(ref reader, layout.Count, coordinates.AsSpan(0, header.Count));
+                reader.EndSection();
+            }
+
+            var used = coordinates.AsSpan(0, header.IsWhole ? 0 : header.Count);
+            var bytes = header.IsWhole ? layout.SizeInBytes : SizeOf(used, layout);
+            if (bytes > Array.MaxLength) throw new WireFormatException($"The message's values take {bytes:N0} bytes; an update can hold {Array.MaxLength:N0}.");
+            values = ArrayPool<byte>.Shared.Rent((int)bytes);
+            if (header.IsRelative) previous = ArrayPool<byte>.Shared.Rent((int)bytes);
+            DecodeValues(header, state, used, values.AsSpan(0, (int)bytes), previous, ref reader);
+            if (reader.EndSection() != frame.Payload.Length) throw new WireFormatException("The message has bytes that belong to nothing.");
+            var identity = new UpdateIdentity(header.RunId ?? state.RunId, header.BaseSequence, header.Sequence, layout, header.StateDigest);
+            return new ModelUpdate(identity, header.Count, header.IsWhole, coordinates, values, previous, (int)bytes);
+        }
+        catch
+        {
+            if (coordinates.Length > 0) ArrayPool<int>.Shared.Return(coordinates);
+            if (values.Length > 0) ArrayPool<byte>.Shared.Return(values);
+            if (previous.Length > 0) ArrayPool<byte>.Shared.Return(previous);
+            throw;
+        }
+    }
+
+    private static long SizeOf(ReadOnlySpan<int> coordinates, ModelLayout layout)
+    {
+        var bytes = 0L;
+        while (!coordinates.IsEmpty)
+        {
+            var entry = layout.Entries[layout.EntryOf(coordinates[0])];
+            var count = CoordinateRange.CountBelow(coordinates, entry.End);
+            bytes += (long)count * entry.ElementSize;
+            coordinates = coordinates[count..];
+        }
+
+        return bytes;
+    }
+
+    private static void DecodeValues(in UpdateHeader header, ModelState state, ReadOnlySpan<int> coordinates, Span<byte> values, Span<byte> previous, ref BitReader reader)
+    {
+        var seen = 0ul;
+        var layout = state.Layout;
+        if (header.IsWhole)
+        {
+            foreach (var entry in layout.Entries)
+            {
+                if (entry.Length == 0) continue;
+                var bytes = entry.Length * entry.ElementSize;
+                ValueCode.Decode(entry, header.ValuePrecision, [], values[..bytes], ref seen, ref reader);
+                values = values[bytes..];
+            }
+
+            return;
+        }
+
+        while (!coordinates.IsEmpty)
+        {
+            var index = layout.EntryOf(coordinates[0]);
+            var entry = layout.Entries[index];
+            var own = coordinates[..CoordinateRange.CountBelow(coordinates, entry.End)];
+            var bytes = own.Length * entry.ElementSize;
+            var rented = header.IsRelative ? ArrayPool<ulong>.Shared.Rent(own.Length) : [];
+            var old = header.IsRelative ? rented.AsSpan(0, own.Length) : [];
+            try
+            {
+                if (header.IsRelative) state.Tensors.Slots[index].Read(own, old);
+                ValueCode.Decode(entry, header.ValuePrecision, old, values[..bytes], ref seen, ref reader);
+                for (var j = 0; j < old.Length; j++) Scalars.Store(previous, j, entry.ElementSize, old[j]);
+            }
+            finally
+            {
+                if (header.IsRelative) ArrayPool<ulong>.Shared.Return(rented);
+            }
+
+            coordinates = coordinates[own.Length..];
+            values = values[bytes..];
+            if (header.IsRelative) previous = previous[bytes..];
+        }
+    }
+}

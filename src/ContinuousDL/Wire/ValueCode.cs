@@ -1,0 +1,140 @@
+using System.Runtime.InteropServices;
+using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Wire;
+
+/// <summary>The code of the values of tensors of one dtype; and how an update's values are cut into groups that have a model each.</summary>
+internal abstract class ValueCode
+{
+    /// <summary>More than dtype and kind can make.</summary>
+    private const int MostGroups = 64;
+
+    /// <summary>Models to use again, so that a message takes no new memory: a thread codes one message at a time.</summary>
+    [ThreadStatic]
+    private static ChangeModel[]? models;
+
+    private static readonly ValueCode Float32 = new FloatCode<Float32Format>();
+    private static readonly ValueCode Float64 = new FloatCode<Float64Format>();
+    private static readonly ValueCode BFloat16 = new FloatCode<BFloat16Format>();
+    private static readonly ValueCode Float16 = new FloatCode<Float16Format>();
+    private static readonly ValueCode BFloat16InFloat32 = new FloatCode<BFloat16InFloat32Format>();
+    private static readonly ValueCode Float16InFloat32 = new FloatCode<Float16InFloat32Format>();
+    private static readonly IntegerCode Integer8 = new(1);
+    private static readonly IntegerCode Integer16 = new(2);
+    private static readonly IntegerCode Integer32 = new(4);
+    private static readonly IntegerCode Integer64 = new(8);
+
+    /// <summary>Fits a model to the changes of a group and writes it.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="sections">The update, at the first section of the group.</param>
+    /// <param name="group">The group.</param>
+    /// <param name="writer">Where it is written.</param>
+    public abstract void WriteModel(ChangeModel model, ModelUpdate.Sections sections, ChangeGroup group, ref BitWriter writer);
+
+    /// <summary>Reads a model.</summary>
+    public abstract void ReadModel(ChangeModel model, ref BitReader reader);
+
+    /// <summary>Writes values.</summary>
+    /// <param name="model">The group's model.</param>
+    /// <param name="old">The old values, packed; empty where they count as 0.</param>
+    /// <param name="values">The new ones, packed.</param>
+    /// <param name="output">Where they are written.</param>
+    public abstract void Encode(ChangeModel model, ReadOnlySpan<byte> old, ReadOnlySpan<byte> values, ref BitWriter output);
+
+    /// <summary>Reads values.</summary>
+    /// <param name="model">The group's model.</param>
+    /// <param name="old">The old values; empty where they count as 0.</param>
+    /// <param name="values">Receives the new ones, packed.</param>
+    /// <param name="input">Where they are.</param>
+    /// <exception cref="WireFormatException">They are not such values.</exception>
+    public abstract void Decode(ChangeModel model, ReadOnlySpan<ulong> old, Span<byte> values, ref BitReader input);
+
+    /// <summary>Writes an update's values.</summary>
+    /// <param name="update">The update.</param>
+    /// <param name="isRelative">Whether they are written as changes of the values before.</param>
+    /// <param name="precision">What all new values of float32 parameters can be written as.</param>
+    /// <param name="writer">Where they are written.</param>
+    public static void Encode(ModelUpdate update, bool isRelative, DeployedValuePrecision precision, ref BitWriter writer)
+    {
+        var seen = 0ul;
+        var sections = update.GetSections(update.Layout);
+        while (sections.MoveNext())
+        {
+            var entry = update.Layout.Entries[sections.Entry];
+            if (entry.Length == 0) continue;
+            var code = Of(entry, precision);
+            var model = ModelOf(entry, ref seen, out var isNew);
+            var group = new ChangeGroup(update.Layout, entry, isRelative);
+            if (isNew) code.WriteModel(model, sections, group, ref writer);
+            code.Encode(model, group.Old(sections), sections.Values, ref writer);
+        }
+    }
+
+    /// <summary>Reads the values of some coordinates of a tensor, or of all.</summary>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="precision">What all new values of float32 parameters are written as.</param>
+    /// <param name="old">The old values; empty where they count as 0.</param>
+    /// <param name="values">Receives the new ones, packed.</param>
+    /// <param name="seen">The groups that have occurred in the message. 0 at first.</param>
+    /// <param name="reader">Where they are.</param>
+    /// <exception cref="WireFormatException">They are not such values.</exception>
+    public static void Decode(LayoutEntry entry, DeployedValuePrecision precision, ReadOnlySpan<ulong> old, Span<byte> values, ref ulong seen, ref BitReader reader)
+    {
+        var code = Of(entry, precision);
+        var model = ModelOf(entry, ref seen, out var isNew);
+        if (isNew) code.ReadModel(model, ref reader);
+        code.Decode(model, old, values, ref reader);
+    }
+
+    /// <summary>The shortest format that holds all new values of float32 parameters.</summary>
+    public static DeployedValuePrecision PrecisionOf(ModelUpdate update)
+    {
+        var (isBFloat16, isFloat16, any) = (true, true, false);
+        var sections = update.GetSections(update.Layout);
+        while (sections.MoveNext() && (isBFloat16 || isFloat16))
+        {
+            var entry = update.Layout.Entries[sections.Entry];
+            if (!IsRounded(entry)) continue;
+            var values = MemoryMarshal.Cast<byte, uint>(sections.Values);
+            any |= !values.IsEmpty;
+            for (var j = 0; j < values.Length && (isBFloat16 || isFloat16); j++)
+            {
+                isBFloat16 &= (values[j] & 0xffff) == 0;
+                isFloat16 = isFloat16 && Float16InFloat32Format.Has(values[j]);
+            }
+        }
+
+        if (!any) return DeployedValuePrecision.Float32;
+        return isBFloat16 ? DeployedValuePrecision.BFloat16 : isFloat16 ? DeployedValuePrecision.Float16 : DeployedValuePrecision.Float32;
+    }
+
+    private static bool IsRounded(LayoutEntry entry) => entry is { Kind: CoordinateKind.Parameter, DType: ScalarType.Float32 };
+
+    private static ValueCode Of(LayoutEntry entry, DeployedValuePrecision precision) => (entry.DType, entry.ElementSize) switch
+    {
+        (ScalarType.Float32, _) => !IsRounded(entry) ? Float32 : precision switch
+        {
+            DeployedValuePrecision.BFloat16 => BFloat16InFloat32,
+            DeployedValuePrecision.Float16 => Float16InFloat32,
+            _ => Float32,
+        },
+        (ScalarType.Float64, _) => Float64,
+        (ScalarType.BFloat16, _) => BFloat16,
+        (ScalarType.Float16, _) => Float16,
+        (_, 1) => Integer8,
+        (_, 2) => Integer16,
+        (_, 4) => Integer32,
+        _ => Integer64,
+    };
+
+    private static ChangeModel ModelOf(LayoutEntry entry, ref ulong seen, out bool isNew)
+    {
+        var group = (2 * (int)entry.DType) + (int)entry.Kind;
+        isNew = (seen & (1ul << group)) == 0;
+        seen |= 1ul << group;
+        models ??= new ChangeModel[MostGroups];
+        return models[group] ??= new ChangeModel();
+    }
+}
