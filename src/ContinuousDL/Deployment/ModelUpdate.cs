@@ -96,6 +96,38 @@ public sealed class ModelUpdate : IDisposable
     /// <summary>The size before any coding: 4 bytes for each coordinate listed, and the values.</summary>
     public long SizeInBytes => valueBytes + (IsWhole ? 0 : 4L * Count);
 
+    /// <summary>The update that turns one state of a model into another, whichever of them is the older one.</summary>
+    /// <param name="from">The state that it starts from, whose run it belongs to.</param>
+    /// <param name="to">The state that it leads to.</param>
+    /// <param name="sequence">The sequence that the state has after it; larger than that of <paramref name="from"/>.</param>
+    /// <exception cref="ModelMismatchException">The states are of different architectures.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="sequence"/> is not larger.</exception>
+    internal static ModelUpdate Between(ModelSnapshot from, ModelSnapshot to, long sequence)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(sequence, from.Sequence);
+        if (from.Layout.FirstDifference(to.Layout) is { } difference)
+        {
+            throw new ModelMismatchException($"The states are of models of different architectures. {difference}");
+        }
+
+        var changes = new UpdateBuilder();
+        for (var i = 0; i < from.Layout.Entries.Count; i++)
+        {
+            var entry = from.Layout.Entries[i];
+            var old = from.Values(i);
+            var current = to.Values(i);
+            for (var position = old.CommonPrefixLength(current); position < old.Length; position += old[position..].CommonPrefixLength(current[position..]))
+            {
+                var j = position / entry.ElementSize;
+                changes.Reserve(1, entry.ElementSize);
+                changes.Record(entry.Offset + j, Scalars.Load(old, j, entry.ElementSize), Scalars.Load(current, j, entry.ElementSize), entry.ElementSize);
+                position = (j + 1) * entry.ElementSize;
+            }
+        }
+
+        return changes.Build(new UpdateIdentity(from.RunId, from.Sequence, sequence, from.Layout, to.StateDigest));
+    }
+
     /// <summary>Gives the update's memory back. Its coordinates and values can't be read any more, and must not be in use.</summary>
     public void Dispose()
     {

@@ -1,3 +1,4 @@
+using ContinuousDL.Deployment;
 using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.Diagnostics;
@@ -13,4 +14,19 @@ internal static partial class Log
 
     [LoggerMessage(3, LogLevel.Warning, "A step after sequence {Sequence} was skipped: {Problem}")]
     public static partial void StepSkipped(ILogger logger, long sequence, string problem);
+
+    [LoggerMessage(4, LogLevel.Warning, "Cut {Bytes} bytes of an unfinished update off the end of {File}; the log goes on from sequence {Sequence}")]
+    public static partial void LogTailCut(ILogger logger, long bytes, string file, long sequence);
+
+    [LoggerMessage(5, LogLevel.Error, "Compacting the update log in {Directory} failed; it will be tried again")]
+    public static partial void CompactionFailed(ILogger logger, Exception exception, string directory);
+
+    [LoggerMessage(6, LogLevel.Information, "Replica {Replica} is {State} at sequence {Sequence} of {NewestSequence}")]
+    public static partial void ReplicaStateChanged(ILogger logger, string replica, ReplicaState state, long sequence, long newestSequence);
+
+    [LoggerMessage(7, LogLevel.Warning, "Replica {Replica} at sequence {Sequence} asks for a snapshot: {Reason}")]
+    public static partial void ReplicaResyncing(ILogger logger, string replica, long sequence, string? reason);
+
+    [LoggerMessage(8, LogLevel.Error, "Replica {Replica} stays at sequence {Sequence} for now: {Reason}")]
+    public static partial void ReplicaFailed(ILogger logger, string replica, long sequence, string? reason);
 }

@@ -98,6 +98,27 @@ public class ContinuousDLMetricsTests
     }
 
     [Test]
+    public void What_replicas_do_is_recorded_with_their_name()
+    {
+        var replica = new KeyValuePair<string, object?>("replica", "eu-1");
+        metrics.RecordReplicaLag(3, replica);
+        metrics.RecordReplicaUpdate(TimeSpan.FromSeconds(2), replica);
+        metrics.RecordReplicaUpdate(TimeSpan.FromSeconds(-2), replica);
+        metrics.RecordReplicaResync(replica);
+        foreach (var reason in Enum.GetValues<RefusalReason>()) metrics.RecordReplicaRefusal(reason, replica);
+
+        measurements.Should().Equal(
+            ("continuousdl.replica.lag", 3, "replica=eu-1"),
+            ("continuousdl.replica.delay", 2, "replica=eu-1"),
+            ("continuousdl.replica.delay", 0, "replica=eu-1"),
+            ("continuousdl.replica.resyncs", 1, "replica=eu-1"),
+            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=damaged"),
+            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=signature"),
+            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=gap"),
+            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=diverged"));
+    }
+
+    [Test]
     public void Recording_allocates_nothing_whether_anyone_listens_or_not([Values] bool listening)
     {
         var heard = 0;
@@ -116,16 +137,21 @@ public class ContinuousDLMetricsTests
         Record(1000);
 
         (GC.GetAllocatedBytesForCurrentThread() - before).Should().Be(0);
-        heard.Should().Be(listening ? 1100 * 9 : 0);
+        heard.Should().Be(listening ? 1100 * 13 : 0);
 
         void Record(int times)
         {
+            var replica = new KeyValuePair<string, object?>("replica", "a");
             for (var i = 0; i < times; i++)
             {
                 metrics.RecordStep(0.5, 8, 120, TimeSpan.FromMilliseconds(3));
                 metrics.RecordUpdate(6, 96);
                 metrics.RecordPhase(StepPhase.Forward, TimeSpan.FromMilliseconds(1));
                 metrics.RecordSkippedStep(SkipReason.NonFiniteGradient);
+                metrics.RecordReplicaLag(3, replica);
+                metrics.RecordReplicaUpdate(TimeSpan.FromMilliseconds(1), replica);
+                metrics.RecordReplicaRefusal(RefusalReason.Gap, replica);
+                metrics.RecordReplicaResync(replica);
             }
         }
     }
@@ -160,7 +186,7 @@ public class ContinuousDLMetricsTests
 
         new ContinuousDLMetrics().Dispose();
 
-        published.Should().HaveCount(8);
+        published.Should().HaveCount(12);
         ended.Should().Contain(published);
     }
 

@@ -1,0 +1,17 @@
+namespace ContinuousDL.Deployment;
+
+/// <summary>What a replica that follows a trainer is doing. In each of these states it answers, from the newest state that it has.</summary>
+public enum ReplicaState
+{
+    /// <summary>It applies updates, and the newest state that its source told of is later than its own; or it has just started.</summary>
+    CatchingUp,
+
+    /// <summary>It has the newest state that its source told of.</summary>
+    Current,
+
+    /// <summary>Updates don't lead on from its state: it has asked for a snapshot.</summary>
+    Resyncing,
+
+    /// <summary>Nothing that it gets brings it forward, or it gets nothing: it tries again, after longer and longer waits.</summary>
+    Failed,
+}

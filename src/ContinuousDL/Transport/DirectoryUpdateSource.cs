@@ -1,0 +1,102 @@
+using ContinuousDL.Deployment;
+using ContinuousDL.UpdateLogs;
+using ContinuousDL.Snapshots;
+
+namespace ContinuousDL.Transport;
+
+/// <summary>
+/// Updates from the directory of an <see cref="UpdateLog"/> that another process writes: a shared folder, or a mounted object
+/// store. It only reads, takes no locks, and looks again after a while where there is nothing new.
+/// </summary>
+/// <remarks>
+/// A directory has no state of the model to merge updates with: a replica gets each one, or a snapshot and what follows it,
+/// whichever takes fewer bytes. Thread-safe.
+/// </remarks>
+public sealed class DirectoryUpdateSource : IUpdateSource
+{
+    /// <summary>How often in a row a directory may look incomplete, as it does for a moment while files are added and removed.</summary>
+    private const int MaxIncompleteLooks = 10;
+
+    private readonly string directory;
+    private readonly TimeSpan pollInterval;
+    private readonly TimeProvider timeProvider;
+    private readonly Lock sync = new();
+    private LogRun? run;
+    private int incompleteLooks;
+
+    /// <summary>Makes a source.</summary>
+    /// <param name="directory">The log's directory. It may come into being later.</param>
+    /// <param name="pollInterval">How long to wait before looking again. Default: 0.2 seconds.</param>
+    /// <param name="timeProvider">The clock. Default: the system's.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="pollInterval"/> is not more than zero.</exception>
+    public DirectoryUpdateSource(string directory, TimeSpan? pollInterval = null, TimeProvider? timeProvider = null)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
+        this.pollInterval = pollInterval ?? TimeSpan.FromMilliseconds(200);
+        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(this.pollInterval, TimeSpan.Zero, nameof(pollInterval));
+        this.directory = Path.GetFullPath(directory);
+        this.timeProvider = timeProvider ?? TimeProvider.System;
+    }
+
+    /// <inheritdoc />
+    /// <exception cref="UpdateLogDamagedException">The log is damaged.</exception>
+    public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
+    {
+        while (true)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            if (TryRead(runId, sequence) is { } batch) return batch;
+            await Task.Delay(pollInterval, timeProvider, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Looks once.</summary>
+    /// <returns>What is new; null where nothing is, or the directory is just being changed.</returns>
+    private UpdateBatch? TryRead(Guid runId, long sequence)
+    {
+        lock (sync)
+        {
+            try
+            {
+                if (!Refresh()) return null;
+                var plan = run!.Plan(runId, sequence);
+                if (runId == run.RunId && sequence == plan.Head) return null;
+                return plan.Since is { } since && since.Sum(s => s.Bytes) <= plan.BytesFromSnapshot
+                    ? Batch(null, since, plan.Head)
+                    : Batch(ModelSnapshot.Load(plan.SnapshotPath), plan.Rest, plan.Head);
+            }
+            catch (IOException e) when (LogPlan.IsRemoved(e))
+            {
+                return null;
+            }
+            catch (SnapshotFormatException e)
+            {
+                throw new UpdateLogDamagedException(run!.SnapshotPath(run.NewestSnapshot), 0, e.Message, e);
+            }
+        }
+    }
+
+    private bool Refresh()
+    {
+        if (!Directory.Exists(directory)) return false;
+        var newest = LogRun.List(directory).FirstOrDefault(r => r.HasSnapshot());
+        if (newest is null) return false;
+        if (run is null || run.Path != newest.Path) run = newest;
+        if (run.Refresh())
+        {
+            incompleteLooks = 0;
+            return true;
+        }
+
+        if (++incompleteLooks < MaxIncompleteLooks) return false;
+        var (file, offset) = run.Hole ?? (run.Path, 0);
+        throw new UpdateLogDamagedException(file, offset, "updates after the newest snapshot are damaged or missing after this place.");
+    }
+
+    private static UpdateBatch Batch(ModelSnapshot? snapshot, List<LogSlice> slices, long head)
+    {
+        var messages = new List<UpdateMessage>();
+        foreach (var slice in slices) slice.ReadInto(messages);
+        return new UpdateBatch { Snapshot = snapshot, Messages = messages, NewestSequence = head };
+    }
+}

@@ -1,0 +1,143 @@
+using ContinuousDL.Deployment;
+using ContinuousDL.UpdateLogs;
+using ContinuousDL.Wire;
+
+namespace ContinuousDL.Transport;
+
+/// <summary>
+/// Updates within one process: from a trainer to any number of replicas, which may be slow or come late. The newest messages
+/// are kept, up to a bound; a replica that needs older ones gets the newest state instead.
+/// </summary>
+/// <remarks>Publishing never waits for a replica. Memory: one copy of the model, and the messages. Thread-safe.</remarks>
+public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
+{
+    private readonly int capacity;
+    private readonly UpdateCodec codec;
+    private readonly TimeProvider timeProvider;
+    private readonly Lock sync = new();
+    private readonly PublishedHead head = new();
+    private readonly Queue<UpdateMessage> messages;
+    private ModelSnapshot? headSnapshot;
+    private TaskCompletionSource? changed;
+    private bool disposed;
+
+    /// <summary>Makes a transport without anything published.</summary>
+    /// <param name="capacity">How many messages to keep. Default: 1,024.</param>
+    /// <param name="codec">Makes the messages. Default: one with default options.</param>
+    /// <param name="timeProvider">The clock. Default: the system's.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="capacity"/> is less than 1.</exception>
+    public InMemoryUpdateTransport(int capacity = 1024, UpdateCodec? codec = null, TimeProvider? timeProvider = null)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(capacity, 1);
+        this.capacity = capacity;
+        this.codec = codec ?? new UpdateCodec();
+        this.timeProvider = timeProvider ?? TimeProvider.System;
+        messages = new Queue<UpdateMessage>();
+    }
+
+    /// <inheritdoc />
+    public ValueTask PublishAsync(ModelUpdate update, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(update);
+        cancellationToken.ThrowIfCancellationRequested();
+        lock (sync)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            if (!head.IsNext(update))
+            {
+                ThrowIfAnother(update);
+                return ValueTask.CompletedTask;
+            }
+
+            var digest = head.Required.DigestAfter(update);
+            var message = new UpdateMessage(codec.Encode(update), timeProvider.GetUtcNow());
+            head.Required.Write(update, digest);
+            if (messages.Count == capacity) messages.Dequeue();
+            messages.Enqueue(message);
+            Announce();
+        }
+
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    public ValueTask PublishAsync(ModelSnapshot snapshot, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        cancellationToken.ThrowIfCancellationRequested();
+        lock (sync)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            if (!head.IsStart(snapshot)) return ValueTask.CompletedTask;
+            head.Start(snapshot);
+            messages.Clear();
+            Announce();
+        }
+
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    /// <exception cref="ObjectDisposedException">The transport is disposed.</exception>
+    public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
+    {
+        while (true)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Task next;
+            lock (sync)
+            {
+                ObjectDisposedException.ThrowIf(disposed, this);
+                if (TryRead(runId, sequence) is { } batch) return batch;
+                changed ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                next = changed.Task;
+            }
+
+            await next.WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Ends the waits of replicas, with an <see cref="ObjectDisposedException"/>.</summary>
+    public void Dispose()
+    {
+        lock (sync)
+        {
+            if (disposed) return;
+            disposed = true;
+            changed?.TrySetException(new ObjectDisposedException(nameof(InMemoryUpdateTransport)));
+            head.Dispose();
+        }
+    }
+
+    private UpdateBatch? TryRead(Guid runId, long sequence)
+    {
+        if (head.State is not { } state || (runId == state.RunId && sequence == state.Sequence)) return null;
+        if (runId == state.RunId && sequence >= state.Sequence - messages.Count && sequence < state.Sequence)
+        {
+            UpdateMessage[] since = [.. messages.Skip(messages.Count - (int)(state.Sequence - sequence))];
+            if (since.Sum(m => (long)m.Bytes.Length) <= state.Layout.SizeInBytes) return new UpdateBatch { Messages = since, NewestSequence = state.Sequence };
+        }
+
+        return new UpdateBatch { Snapshot = headSnapshot ??= state.CreateSnapshot(), NewestSequence = state.Sequence };
+    }
+
+    private void ThrowIfAnother(ModelUpdate update)
+    {
+        var age = head.Required.Sequence - update.Sequence;
+        if (age >= messages.Count)
+        {
+            if (age == 0) return;
+            throw new UpdateConflictException($"Update {update.Sequence} is older than all that are kept: whether it is the same can't be told.", update.Sequence);
+        }
+
+        var digest = UpdateCodec.ReadHeader(messages.ElementAt(messages.Count - 1 - (int)age).Bytes.Span).StateDigest;
+        if (digest != update.StateDigest) throw PublishedHead.Conflict(update, digest);
+    }
+
+    private void Announce()
+    {
+        headSnapshot = null;
+        changed?.TrySetResult();
+        changed = null;
+    }
+}

@@ -1,0 +1,74 @@
+using System.Buffers;
+using System.Numerics;
+using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
+using ContinuousDL.Transport;
+using ContinuousDL.Wire;
+
+namespace ContinuousDL.UpdateLogs;
+
+/// <summary>Makes one update of many: the coordinates that any of them changes, with the values that they have in the end.</summary>
+internal sealed class MergedUpdate(ModelLayout layout)
+{
+    private readonly ulong[] changed = new ulong[(layout.Count + 63) / 64];
+
+    /// <summary>Adds the coordinates of an update.</summary>
+    /// <returns>False where the update carries every coordinate: merging is no use then.</returns>
+    public bool TryAdd(UpdateMessage message)
+    {
+        var header = UpdateCodec.ReadHeader(message.Bytes.Span);
+        if (header.IsWhole) return false;
+        var rented = ArrayPool<int>.Shared.Rent(header.Count);
+        var coordinates = rented.AsSpan(0, header.Count);
+        UpdateCodec.ReadCoordinates(message.Bytes.Span, layout.Count, coordinates);
+        foreach (var i in coordinates) changed[i >> 6] |= 1UL << i;
+        ArrayPool<int>.Shared.Return(rented);
+        return true;
+    }
+
+    /// <summary>Makes the update.</summary>
+    /// <param name="baseSequence">The sequence of the state that the first of the updates starts from.</param>
+    /// <param name="state">The state that the last of them leads to.</param>
+    public ModelUpdate Build(long baseSequence, ModelState state)
+    {
+        var count = 0;
+        foreach (var word in changed) count += BitOperations.PopCount(word);
+        var coordinates = ArrayPool<int>.Shared.Rent(count);
+        var bytes = 0L;
+        var next = 0;
+        for (var w = 0; w < changed.Length; w++)
+        {
+            for (var word = changed[w]; word != 0; word &= word - 1) coordinates[next++] = (w << 6) + BitOperations.TrailingZeroCount(word);
+        }
+
+        for (var rest = coordinates.AsSpan(0, count); !rest.IsEmpty;)
+        {
+            var own = Own(rest, out var entry);
+            bytes += (long)own.Length * entry.ElementSize;
+            rest = rest[own.Length..];
+        }
+
+        var values = ArrayPool<byte>.Shared.Rent(checked((int)bytes));
+        var packed = values.AsSpan(0, (int)bytes);
+        var bits = ArrayPool<ulong>.Shared.Rent(count);
+        for (var rest = coordinates.AsSpan(0, count); !rest.IsEmpty;)
+        {
+            var own = Own(rest, out var entry);
+            state.Tensors.Slots[layout.EntryOf(own[0])].Read(own, bits);
+            for (var j = 0; j < own.Length; j++) Scalars.Store(packed, j, entry.ElementSize, bits[j]);
+            packed = packed[(own.Length * entry.ElementSize)..];
+            rest = rest[own.Length..];
+        }
+
+        ArrayPool<ulong>.Shared.Return(bits);
+        var identity = new UpdateIdentity(state.RunId, baseSequence, state.Sequence, layout, state.Digest);
+        return new ModelUpdate(identity, count, whole: false, coordinates, values, previous: [], (int)bytes);
+    }
+
+    /// <summary>The first of the coordinates, those that are of one tensor.</summary>
+    private Span<int> Own(Span<int> coordinates, out LayoutEntry entry)
+    {
+        entry = layout.Entries[layout.EntryOf(coordinates[0])];
+        return coordinates[..CoordinateRange.CountBelow(coordinates, entry.End)];
+    }
+}

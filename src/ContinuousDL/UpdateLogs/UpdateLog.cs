@@ -1,0 +1,784 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using ContinuousDL.Deployment;
+using ContinuousDL.Diagnostics;
+using ContinuousDL.Snapshots;
+using ContinuousDL.Storage;
+using ContinuousDL.Transport;
+using ContinuousDL.Wire;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Win32.SafeHandles;
+
+namespace ContinuousDL.UpdateLogs;
+
+/// <summary>
+/// The updates of a training run on disk, in order and for good: appended by one trainer, read by any number of replicas. It
+/// survives crashes, says what brings a replica from any state to the newest one, and can go back to an older state.
+/// </summary>
+/// <remarks>
+/// <para>
+/// A directory with snapshots (safetensors) and files of updates. After a crash, what was being written is cut off at the next
+/// opening; everything appended before is there. Damage of any other kind is an error that names its place.
+/// </para>
+/// <para>
+/// The log keeps the newest state in memory: every update is checked against it, digest included, before it is written, and
+/// merged updates take their values from it. Memory: one copy of the model, and about 24 bytes for each update kept.
+/// </para>
+/// <para>There is one writer at a time; other processes read with <see cref="DirectoryUpdateSource"/>. Thread-safe.</para>
+/// </remarks>
+/// <example>
+/// <code>
+/// using var log = UpdateLog.Open("updates");
+/// if (log.Head?.RunId != trainer.Deployed.RunId) log.WriteSnapshot(trainer.CreateSnapshot());
+/// ...
+/// using var result = trainer.Step();
+/// log.Append(result.Update!);
+/// </code>
+/// </example>
+public sealed class UpdateLog : IUpdateTransport, IDisposable
+{
+    private const string LockFile = "writer.lock";
+
+    // What the systems answer when a file that is to be opened alone is open already.
+    private const int SharingViolation = unchecked((int)0x80070020);
+    private const int TryAgainOnLinux = 11;
+    private const int TryAgainOnMac = 35;
+
+    /// <summary>A snapshot is due when the updates since the last one take this many times its bytes: snapshots are then at most a fifth of what is written.</summary>
+    private const int BytesPerSnapshotByte = 4;
+
+    /// <summary>Updates that take this many times the bytes of a snapshot are not merged: going through them would cost more than the snapshot.</summary>
+    private const int MaxMergeRatio = 4;
+
+    private readonly string directory;
+    private readonly UpdateLogOptions options;
+    private readonly UpdateCodec codec;
+    private readonly ILogger logger;
+    private readonly TimeProvider timeProvider;
+    private readonly FileStream writerLock;
+    private readonly ArrayBufferWriter<byte> record = new();
+    private readonly PublishedHead head = new();
+    private readonly Lock sync = new();
+
+    // Taken before sync, and held while files are added and removed, which appending and reading need not wait for.
+    private readonly Lock maintenance = new();
+    private LogRun? run;
+    private SafeFileHandle? appending;
+    private bool startSegment;
+    private (long From, long To, UpdateMessage Message)? lastMerged;
+    private (string Path, WeakReference<ModelSnapshot> Snapshot)? lastSnapshot;
+    private TaskCompletionSource? changed;
+    private Task compaction = Task.CompletedTask;
+    private Exception? fault;
+    private bool disposed;
+
+    private UpdateLog(string directory, UpdateLogOptions options, UpdateCodec codec, ILogger logger, TimeProvider timeProvider, FileStream writerLock)
+    {
+        this.directory = directory;
+        this.options = options;
+        this.codec = codec;
+        this.logger = logger;
+        this.timeProvider = timeProvider;
+        this.writerLock = writerLock;
+    }
+
+    /// <summary>The newest state; null until the log has its first snapshot.</summary>
+    public UpdateLogHead? Head
+    {
+        get
+        {
+            lock (sync) return head.State is { } state ? new UpdateLogHead(state.RunId, state.Sequence, state.Digest) : null;
+        }
+    }
+
+    /// <summary>The oldest sequence whose state can still be had from <see cref="StateAt"/>; null while <see cref="Head"/> is.</summary>
+    public long? OldestSequence
+    {
+        get
+        {
+            lock (sync) return run?.OldestSnapshot;
+        }
+    }
+
+    /// <summary>How many bytes of an unfinished update were cut off when the log was opened: more than 0 after a crash in the middle of an append.</summary>
+    public long BytesCut { get; private set; }
+
+    /// <summary>Why the last compaction in the background failed; null where it didn't. Appending goes on, and it is tried again when it is due again.</summary>
+    public Exception? CompactionError { get; private set; }
+
+    /// <summary>Opens a log for writing, or makes a new one.</summary>
+    /// <param name="directory">The directory. It may be missing; its parent may too.</param>
+    /// <param name="options">How to write and what to keep. Default: as the options say.</param>
+    /// <param name="codec">Makes and reads the messages. Default: one with default options.</param>
+    /// <param name="logger">Is told what was cut off and what failed in the background. Default: nobody.</param>
+    /// <param name="timeProvider">The clock. Default: the system's.</param>
+    /// <exception cref="ArgumentException">An option is out of range; the message names it.</exception>
+    /// <exception cref="UpdateLogInUseException">The log has a writer already, in this process or another.</exception>
+    /// <exception cref="UpdateLogDamagedException">The log is damaged, in another way than a crash can do it.</exception>
+    /// <exception cref="IOException">The directory can't be read or written.</exception>
+    public static UpdateLog Open(
+        string directory, UpdateLogOptions? options = null, UpdateCodec? codec = null, ILogger<UpdateLog>? logger = null, TimeProvider? timeProvider = null)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
+        options = OptionsValidator.Validate(options ?? new UpdateLogOptions(), nameof(options));
+        directory = Path.GetFullPath(directory);
+        Directory.CreateDirectory(directory);
+        var log = new UpdateLog(
+            directory, options, codec ?? new UpdateCodec(), logger ?? NullLogger<UpdateLog>.Instance, timeProvider ?? TimeProvider.System, TakeLock(directory));
+        try
+        {
+            log.Load();
+            return log;
+        }
+        catch
+        {
+            log.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Appends the next update. When this returns, it is in the log, and on disk if <see cref="UpdateLogOptions.FlushOnAppend"/> says so.</summary>
+    /// <param name="update">The update from the newest state to the next. It stays the caller's.</param>
+    /// <returns>True; false where the log has exactly this update already, and nothing was done.</returns>
+    /// <exception cref="ModelMismatchException">The update is for another architecture.</exception>
+    /// <exception cref="RunMismatchException">The update is of another run. Write a snapshot of that run first.</exception>
+    /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
+    /// <exception cref="UpdateConflictException">The log has another update under this sequence, or can't tell any more.</exception>
+    /// <exception cref="ReplicaDivergedException">The update doesn't lead from the newest state to the state that its digest is of.</exception>
+    /// <exception cref="InvalidOperationException">The log has no snapshot yet.</exception>
+    /// <exception cref="IOException">It could not be written, now or at an earlier call: the log must be opened again.</exception>
+    public bool Append(ModelUpdate update)
+    {
+        ArgumentNullException.ThrowIfNull(update);
+        lock (sync)
+        {
+            ThrowIfUnusable();
+            if (!head.IsNext(update))
+            {
+                ThrowIfAnother(update);
+                return false;
+            }
+
+            var state = head.Required;
+            var digest = state.DigestAfter(update);
+            record.ResetWrittenCount();
+            record.GetSpan(LogRecord.HeaderBytes);
+            record.Advance(LogRecord.HeaderBytes);
+            codec.Encode(update, record);
+            try
+            {
+                WriteRecord(run!);
+            }
+            catch (Exception e)
+            {
+                fault = e;
+                throw;
+            }
+
+            state.Write(update, digest);
+            Announce();
+            if (options.CompactAutomatically && IsCompactionDue(run!)) CompactInBackground();
+            return true;
+        }
+    }
+
+    /// <summary>Waits until the disk has all that was appended; needed only without <see cref="UpdateLogOptions.FlushOnAppend"/>.</summary>
+    /// <exception cref="IOException">The disk failed, now or at an earlier call: the log must be opened again.</exception>
+    public void Flush()
+    {
+        lock (sync)
+        {
+            ThrowIfUnusable();
+            FlushSegment();
+        }
+    }
+
+    /// <summary>
+    /// Adds a snapshot: the first one of a run, from which on updates can be appended, or one of the newest state. One of another
+    /// run, or of a later state than the log's, starts the log anew; what was there before is kept until the next compaction.
+    /// </summary>
+    /// <param name="snapshot">The state.</param>
+    /// <exception cref="ArgumentException">It is of no run.</exception>
+    /// <exception cref="UpdateConflictException">It is of an earlier state of the log's run, or another state under the same sequence.</exception>
+    /// <exception cref="IOException">It could not be written.</exception>
+    public void WriteSnapshot(ModelSnapshot snapshot)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        lock (maintenance)
+        {
+            lock (sync)
+            {
+                ThrowIfUnusable();
+                if (head.IsStart(snapshot))
+                {
+                    StartRun(snapshot);
+                    return;
+                }
+
+                if (run!.NewestSnapshot == snapshot.Sequence) return;
+                PrepareSnapshot();
+            }
+
+            AddSnapshot(snapshot);
+        }
+    }
+
+    /// <summary>A copy of the newest state.</summary>
+    /// <exception cref="InvalidOperationException">The log has no snapshot yet.</exception>
+    public ModelSnapshot HeadSnapshot()
+    {
+        lock (sync)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            return head.Required.CreateSnapshot();
+        }
+    }
+
+    /// <summary>The state at a sequence, made of the snapshot before it and the updates in between.</summary>
+    /// <param name="sequence">The sequence, from <see cref="OldestSequence"/> to that of <see cref="Head"/>.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The log doesn't have that state, or not any more.</exception>
+    /// <exception cref="InvalidOperationException">The log has no snapshot yet.</exception>
+    /// <exception cref="UpdateLogDamagedException">A snapshot or update on the way is damaged.</exception>
+    public ModelSnapshot StateAt(long sequence)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            string path;
+            List<LogSlice> slices;
+            lock (sync)
+            {
+                ObjectDisposedException.ThrowIf(disposed, this);
+                var newest = head.Required;
+                if (sequence == newest.Sequence) return newest.CreateSnapshot();
+                if (sequence > newest.Sequence || sequence < run!.OldestSnapshot)
+                {
+                    throw new ArgumentOutOfRangeException(nameof(sequence), sequence, $"The log has the states from {run!.OldestSnapshot} to {newest.Sequence}.");
+                }
+
+                var start = run.Snapshots.Keys.Last(s => s <= sequence);
+                path = run.SnapshotPath(start);
+                slices = run.Slice(start, sequence);
+            }
+
+            try
+            {
+                using var replayed = new PublishedHead();
+                replayed.Start(ReadSnapshot(path));
+                Replay(replayed.Required, slices);
+                return replayed.Required.CreateSnapshot();
+            }
+            catch (IOException e) when (LogPlan.IsRemoved(e) && attempt < LogPlan.Attempts)
+            {
+                // The next look tells whether the state can still be had.
+            }
+        }
+    }
+
+    /// <summary>
+    /// Goes back to an older state, exactly: appends a new update that restores its values. Replicas follow as with any update.
+    /// </summary>
+    /// <param name="sequence">The sequence of the state to restore, from <see cref="OldestSequence"/> on.</param>
+    /// <returns>The update, owned by the caller. A trainer that is to go on from there must take over that state too.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">The log doesn't have that state, or not any more.</exception>
+    /// <exception cref="InvalidOperationException">The log has no snapshot yet.</exception>
+    /// <exception cref="IOException">It could not be read or written.</exception>
+    public ModelUpdate RollBackTo(long sequence)
+    {
+        var target = StateAt(sequence);
+        lock (sync)
+        {
+            var current = HeadSnapshot();
+            var update = ModelUpdate.Between(current, target, current.Sequence + 1);
+            try
+            {
+                Append(update);
+                return update;
+            }
+            catch
+            {
+                update.Dispose();
+                throw;
+            }
+        }
+    }
+
+    /// <summary>
+    /// What brings a replica to the newest state, in the fewest bytes: each update since, one update that merges them, or the
+    /// newest snapshot and what follows it. A replica of another run, or whose state the log doesn't have, gets a snapshot.
+    /// </summary>
+    /// <param name="runId">The run that the replica follows; <see cref="Guid.Empty"/> where it has no state to go on from.</param>
+    /// <param name="sequence">The sequence of its state.</param>
+    /// <returns>The batch; empty where the replica has the newest state.</returns>
+    /// <exception cref="UpdateLogDamagedException">A snapshot or update is damaged.</exception>
+    public UpdateBatch ReadFrom(Guid runId, long sequence)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            LogRun current;
+            LogPlan plan;
+            lock (sync)
+            {
+                ObjectDisposedException.ThrowIf(disposed, this);
+                if (run is null) return UpdateBatch.Empty;
+                current = run;
+                plan = run.Plan(runId, sequence);
+            }
+
+            try
+            {
+                if (plan.Since is { } since)
+                {
+                    var direct = Read(current, sequence, plan.Head, since, MaxMergeRatio * plan.SnapshotBytes);
+                    if (direct.Messages.Sum(m => (long)m.Bytes.Length) <= plan.BytesFromSnapshot) return direct;
+                }
+
+                var snapshot = CachedSnapshot(plan.SnapshotPath);
+                var rest = Read(current, plan.SnapshotSequence, plan.Head, plan.Rest, MaxMergeRatio * plan.SnapshotBytes);
+                return new UpdateBatch { Snapshot = snapshot, Messages = rest.Messages, NewestSequence = rest.NewestSequence };
+            }
+            catch (IOException e) when (LogPlan.IsRemoved(e) && attempt < LogPlan.Attempts)
+            {
+                // There is a later snapshot now.
+            }
+        }
+    }
+
+    /// <inheritdoc />
+    /// <remarks>As <see cref="ReadFrom"/>, and waits for an update to be appended where there is none.</remarks>
+    public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
+    {
+        while (true)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Task next;
+            bool current;
+            lock (sync)
+            {
+                ObjectDisposedException.ThrowIf(disposed, this);
+                current = head.State is not { } state || (runId == state.RunId && sequence == state.Sequence);
+                changed ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                next = changed.Task;
+            }
+
+            if (!current) return ReadFrom(runId, sequence);
+            await next.WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc />
+    /// <remarks>As <see cref="Append"/>, on the calling thread.</remarks>
+    public ValueTask PublishAsync(ModelUpdate update, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        Append(update);
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    /// <remarks>As <see cref="WriteSnapshot"/>, on the calling thread.</remarks>
+    public ValueTask PublishAsync(ModelSnapshot snapshot, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        WriteSnapshot(snapshot);
+        return ValueTask.CompletedTask;
+    }
+
+    /// <summary>
+    /// Writes a snapshot where one is due, and removes the updates and snapshots that the options don't keep. What is kept
+    /// always begins with a snapshot, from which updates lead to the newest state without a gap. Appending and reading go on meanwhile.
+    /// </summary>
+    /// <exception cref="IOException">A file could not be written or removed. The log is as good as before.</exception>
+    public void Compact()
+    {
+        lock (maintenance)
+        {
+            ModelSnapshot? snapshot = null;
+            lock (sync)
+            {
+                ThrowIfUnusable();
+                if (run is null) return;
+                if (IsSnapshotDue(run))
+                {
+                    PrepareSnapshot();
+                    snapshot = head.Required.CreateSnapshot();
+                }
+            }
+
+            if (snapshot is not null) AddSnapshot(snapshot);
+            foreach (var file in TakeOut()) File.Delete(file);
+            foreach (var old in LogRun.List(directory).Where(r => r.Number < run.Number)) Directory.Delete(old.Path, recursive: true);
+        }
+    }
+
+    /// <summary>Waits for a compaction under way, and lets the log go, for another writer to open it.</summary>
+    public void Dispose()
+    {
+        Task running;
+        lock (sync)
+        {
+            if (disposed) return;
+            disposed = true;
+            running = compaction;
+            changed?.TrySetException(new ObjectDisposedException(nameof(UpdateLog)));
+            changed = null;
+        }
+
+        running.Wait();
+        lock (maintenance)
+        {
+            lock (sync)
+            {
+                try
+                {
+                    // A fault means that the disk is not to be relied on any more: flushing would only throw from here.
+                    if (fault is null) FlushSegment();
+                }
+                finally
+                {
+                    appending?.Dispose();
+                    head.Dispose();
+                    writerLock.Dispose();
+                }
+            }
+        }
+    }
+
+    private static FileStream TakeLock(string directory)
+    {
+        try
+        {
+            return new FileStream(Path.Combine(directory, LockFile), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException e) when (e.HResult is SharingViolation or TryAgainOnLinux or TryAgainOnMac)
+        {
+            throw new UpdateLogInUseException(directory, e);
+        }
+    }
+
+    /// <summary>Finds out what the directory has, cuts off what a crash left unfinished, and builds the newest state.</summary>
+    private void Load()
+    {
+        foreach (var file in Directory.EnumerateFiles(directory, $"*{DurableFile.TemporarySuffix}", SearchOption.AllDirectories)) File.Delete(file);
+        foreach (var folder in LogRun.List(directory).TakeWhile(r => !r.HasSnapshot()))
+        {
+            // What a crash left of the start of a run is empty.
+            if (Directory.EnumerateFileSystemEntries(folder.Path).Any()) throw new UpdateLogDamagedException(folder.Path, 0, "it has updates, but no snapshot to start from.");
+            Directory.Delete(folder.Path);
+        }
+
+        run = LogRun.List(directory).FirstOrDefault();
+        if (run is null) return;
+        var complete = run.Refresh();
+        if (!complete || run.OldestBase > run.OldestSnapshot)
+        {
+            var (file, offset) = run.Hole ?? (run.Segments.Count > 0 ? (run.Segments[^1].Path, run.Segments[^1].Length) : (run.Path, 0));
+            throw new UpdateLogDamagedException(file, offset, $"updates between the snapshot {run.OldestSnapshot} and the newest state are damaged or missing after this place.");
+        }
+
+        if (run.UnfinishedBytes > 0)
+        {
+            BytesCut = run.UnfinishedBytes;
+            run.Segments[^1].CutTail();
+            Log.LogTailCut(logger, BytesCut, run.Segments[^1].Path, run.Head);
+        }
+
+        head.Start(ReadSnapshot(run.SnapshotPath(run.NewestSnapshot)));
+        Replay(head.Required, run.Slice(run.NewestSnapshot, run.Head));
+        startSegment = run.NewestSnapshot == run.Head;
+    }
+
+    /// <summary>Starts a folder for another run, or for the same one further on.</summary>
+    private void StartRun(ModelSnapshot snapshot)
+    {
+        var number = LogRun.List(directory).Select(r => r.Number).FirstOrDefault() + 1;
+        var next = LogRun.Create(directory, number, snapshot.RunId);
+        var path = next.SnapshotPath(snapshot.Sequence);
+        snapshot.Save(path);
+        next.Snapshots.Add(snapshot.Sequence, new FileInfo(path).Length);
+        appending?.Dispose();
+        appending = null;
+        startSegment = true;
+        run = next;
+        head.Start(snapshot);
+        Announce();
+        if (options.CompactAutomatically) CompactInBackground();
+    }
+
+    /// <summary>Writes the record to the end of the last segment, or to a new one.</summary>
+    private void WriteRecord(LogRun current)
+    {
+        var last = current.Segments.Count > 0 ? current.Segments[^1] : null;
+        if (last is null || (last.Records.Count > 0 && (startSegment || last.Length >= options.SegmentBytes)))
+        {
+            FlushSegment();
+            appending?.Dispose();
+            appending = null;
+            last = LogSegment.Create(current.SegmentPath(current.Head), current.RunId, head.Required.Layout.Fingerprint, current.Head);
+            current.Segments.Add(last);
+        }
+
+        startSegment = false;
+        appending ??= last.OpenForAppending();
+
+        // The writer gives its memory out for reading; the room for the header in it was made for being written here.
+        var bytes = MemoryMarshal.AsMemory(record.WrittenMemory).Span;
+        last.Append(appending, bytes, timeProvider.GetUtcNow().ToUnixTimeMilliseconds(), options.FlushOnAppend);
+    }
+
+    private void FlushSegment()
+    {
+        if (options.FlushOnAppend || appending is null) return;
+        try
+        {
+            RandomAccess.FlushToDisk(appending);
+        }
+        catch (Exception e)
+        {
+            fault = e;
+            throw;
+        }
+    }
+
+    /// <summary>The updates before a snapshot must be on disk before it is, and end a segment, so that they can be removed with it.</summary>
+    private void PrepareSnapshot()
+    {
+        FlushSegment();
+        startSegment = true;
+    }
+
+    private void AddSnapshot(ModelSnapshot snapshot)
+    {
+        var path = run!.SnapshotPath(snapshot.Sequence);
+        snapshot.Save(path);
+        lock (sync) run.Snapshots[snapshot.Sequence] = new FileInfo(path).Length;
+    }
+
+    /// <summary>Lets those that wait know of the new head.</summary>
+    private void Announce()
+    {
+        lastMerged = null;
+        changed?.TrySetResult();
+        changed = null;
+    }
+
+    private void ThrowIfUnusable()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (fault is not null) throw new IOException($"An earlier write to the log failed; what is on disk is only known when it is opened again. ({fault.Message})", fault);
+    }
+
+    private void ThrowIfAnother(ModelUpdate update)
+    {
+        if (update.Sequence == head.Required.Sequence) return;
+        if (update.Sequence <= run!.OldestBase)
+        {
+            throw new UpdateConflictException($"Update {update.Sequence} is older than all that the log keeps: it can't tell whether it is the same.", update.Sequence);
+        }
+
+        var messages = new List<UpdateMessage>();
+        run.Slice(update.Sequence - 1, update.Sequence)[0].ReadInto(messages);
+        var digest = UpdateCodec.ReadHeader(messages[0].Bytes.Span).StateDigest;
+        if (digest != update.StateDigest) throw PublishedHead.Conflict(update, digest);
+    }
+
+    private bool IsSnapshotDue(LogRun current)
+    {
+        var since = 0L;
+        for (var i = current.Segments.Count - 1; i >= 0 && current.Segments[i].BaseSequence >= current.NewestSnapshot; i--) since += current.Segments[i].Length;
+        return current.Head - current.NewestSnapshot >= options.SnapshotInterval
+            || since > BytesPerSnapshotByte * current.Snapshots.GetValueAtIndex(current.Snapshots.Count - 1);
+    }
+
+    private bool IsCompactionDue(LogRun current) => IsSnapshotDue(current) || OldestKept(current) > current.OldestSnapshot;
+
+    /// <summary>The sequence of the snapshot before which nothing need be kept.</summary>
+    private long OldestKept(LogRun current)
+    {
+        if (current.Snapshots.Count == 1) return current.OldestSnapshot;
+        var removable = options.KeepUpdates is { } count ? current.Head - count : long.MinValue;
+        if (options.KeepBytes is { } limit)
+        {
+            // Down from the newest: the first segment that is too much, and so all before it.
+            var bytes = 0L;
+            for (var i = current.Segments.Count - 1; i >= 0 && current.Segments[i].End > removable; i--)
+            {
+                bytes += current.Segments[i].Length;
+                if (bytes > limit) removable = Math.Max(removable, current.Segments[i].End);
+            }
+        }
+
+        if (options.KeepAge is { } age)
+        {
+            var oldest = timeProvider.GetUtcNow().Subtract(age).ToUnixTimeMilliseconds();
+            foreach (var segment in current.Segments)
+            {
+                if (segment.Records.Count == 0 || segment.Records[^1].Time >= oldest) break;
+                removable = Math.Max(removable, segment.End);
+            }
+        }
+
+        var kept = current.OldestSnapshot;
+        for (var i = 1; i < current.Snapshots.Count && current.Snapshots.GetKeyAtIndex(i) <= removable; i++) kept = current.Snapshots.GetKeyAtIndex(i);
+        return kept;
+    }
+
+    /// <summary>Takes what need not be kept out of the index.</summary>
+    /// <returns>Its files, in the order in which they can be removed: at any moment what remains is a log.</returns>
+    private List<string> TakeOut()
+    {
+        lock (sync)
+        {
+            var current = run!;
+            var kept = OldestKept(current);
+            var files = new List<string>();
+            while (current.OldestSnapshot < kept)
+            {
+                files.Add(current.SnapshotPath(current.OldestSnapshot));
+                current.Snapshots.RemoveAt(0);
+            }
+
+            var count = 0;
+            while (count < current.Segments.Count && current.Segments[count].End <= current.OldestSnapshot && (startSegment || count < current.Segments.Count - 1)) count++;
+            files.AddRange(current.Segments.Take(count).Select(s => s.Path));
+            if (count > 0 && count == current.Segments.Count)
+            {
+                appending?.Dispose();
+                appending = null;
+            }
+
+            current.Segments.RemoveRange(0, count);
+            return files;
+        }
+    }
+
+    private void CompactInBackground()
+    {
+        if (!compaction.IsCompleted) return;
+        compaction = Task.Run(() =>
+        {
+            try
+            {
+                Compact();
+                CompactionError = null;
+            }
+            catch (ObjectDisposedException)
+            {
+                // The log was disposed before it could begin.
+            }
+            catch (Exception e)
+            {
+                CompactionError = e;
+                Log.CompactionFailed(logger, e, directory);
+            }
+        });
+    }
+
+    /// <summary>Reads updates, and merges them where that is smaller.</summary>
+    /// <param name="current">The run that they are of.</param>
+    /// <param name="from">The sequence of the state that they start from.</param>
+    /// <param name="to">The sequence of the state that they lead to.</param>
+    /// <param name="slices">Where they are.</param>
+    /// <param name="limit">How many bytes are worth being merged.</param>
+    private UpdateBatch Read(LogRun current, long from, long to, List<LogSlice> slices, long limit)
+    {
+        lock (sync)
+        {
+            if (lastMerged is { } last && run == current && (last.From, last.To) == (from, to)) return new UpdateBatch { Messages = [last.Message], NewestSequence = to };
+        }
+
+        var messages = new List<UpdateMessage>();
+        foreach (var slice in slices) slice.ReadInto(messages);
+        return messages.Count > 1 && slices.Sum(s => s.Bytes) <= limit && Merge(current, from, to, messages) is { } merged
+            ? merged
+            : new UpdateBatch { Messages = messages, NewestSequence = to };
+    }
+
+    /// <summary>Merges updates, and those that have come meanwhile.</summary>
+    /// <returns>The merged update; null where it is not smaller, or can't be made.</returns>
+    private UpdateBatch? Merge(LogRun current, long from, long to, List<UpdateMessage> messages)
+    {
+        MergedUpdate merged;
+        lock (sync)
+        {
+            if (disposed || run != current) return null;
+            merged = new MergedUpdate(head.Required.Layout);
+        }
+
+        if (!messages.TrueForAll(merged.TryAdd)) return null;
+        ModelUpdate update;
+        lock (sync)
+        {
+            if (disposed || run != current) return null;
+            if (current.Head > to)
+            {
+                var known = messages.Count;
+                foreach (var slice in current.Slice(to, current.Head)) slice.ReadInto(messages);
+                if (!messages.Skip(known).All(merged.TryAdd)) return null;
+            }
+
+            update = merged.Build(from, head.Required);
+        }
+
+        using (update)
+        {
+            var message = new UpdateMessage(codec.Encode(update), messages[0].PublishedAt);
+            if (message.Bytes.Length >= messages.Sum(m => (long)m.Bytes.Length)) return null;
+            lock (sync)
+            {
+                if (head.State?.Sequence == update.Sequence) lastMerged = (from, update.Sequence, message);
+            }
+
+            return new UpdateBatch { Messages = [message], NewestSequence = update.Sequence };
+        }
+    }
+
+    /// <summary>Applies updates of the log to a state.</summary>
+    /// <exception cref="UpdateLogDamagedException">One is not what it should be.</exception>
+    private void Replay(ModelState state, List<LogSlice> slices)
+    {
+        foreach (var slice in slices)
+        {
+            var messages = new List<UpdateMessage>();
+            slice.ReadInto(messages);
+            for (var i = 0; i < messages.Count; i++)
+            {
+                try
+                {
+                    using var update = codec.Decode(messages[i].Bytes.Span, state);
+                    var next = state.Needs(update) && update.Sequence == slice.From + i + 1;
+                    if (!next) throw new UpdateLogDamagedException(slice.Path, slice.Records[i].Offset, $"update {update.Sequence} is where {slice.From + i + 1} should be.");
+                    state.Write(update, state.DigestAfter(update));
+                }
+                catch (DeploymentException e)
+                {
+                    throw new UpdateLogDamagedException(slice.Path, slice.Records[i].Offset, e.Message, e);
+                }
+            }
+        }
+    }
+
+    private ModelSnapshot CachedSnapshot(string path)
+    {
+        lock (sync)
+        {
+            if (lastSnapshot is { } last && last.Path == path && last.Snapshot.TryGetTarget(out var cached)) return cached;
+        }
+
+        var snapshot = ReadSnapshot(path);
+        lock (sync) lastSnapshot = (path, new WeakReference<ModelSnapshot>(snapshot));
+        return snapshot;
+    }
+
+    private static ModelSnapshot ReadSnapshot(string path)
+    {
+        try
+        {
+            return ModelSnapshot.Load(path);
+        }
+        catch (SnapshotFormatException e)
+        {
+            throw new UpdateLogDamagedException(path, 0, e.Message, e);
+        }
+    }
+}

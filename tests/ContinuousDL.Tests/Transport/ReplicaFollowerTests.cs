@@ -1,0 +1,348 @@
+using System.Threading.Channels;
+using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
+using ContinuousDL.Tests.Samples;
+using ContinuousDL.Tests.UpdateLogs;
+using ContinuousDL.Transport;
+using ContinuousDL.UpdateLogs;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Tests.Transport;
+
+/// <summary>Whatever happens on the way, a replica ends identical to what was published, without a restart, and says what it does.</summary>
+public class ReplicaFollowerTests
+{
+    private static readonly ReplicaFollowerOptions Quick = new() { RetryDelay = TimeSpan.FromMilliseconds(1), MaxRetryDelay = TimeSpan.FromMilliseconds(4) };
+
+    [Test]
+    public async Task A_replica_that_starts_late_takes_a_snapshot_and_follows()
+    {
+        using var trainer = new Publisher();
+        trainer.Publish(20);
+        using var replica = NewReplica();
+        await using var following = new Following(replica, trainer.Transport);
+        await following.UntilAsync(trainer);
+        following.States.Should().Equal(ReplicaState.Current);
+        for (var i = 0; i < 5; i++)
+        {
+            trainer.Publish(1);
+            await following.UntilAsync(trainer);
+        }
+
+        following.States.Should().Equal([ReplicaState.Current], "it has not been behind by more than it was told at once");
+        trainer.ShouldBeAt(replica);
+    }
+
+    [Test]
+    public async Task A_replica_that_was_offline_catches_up_with_updates_or_with_a_snapshot()
+    {
+        using var trainer = new Publisher(capacity: 10);
+        using var replica = NewReplica();
+        foreach (var missed in new[] { 3, 30 })
+        {
+            await using (var following = new Following(replica, trainer.Transport)) await following.UntilAsync(trainer);
+            trainer.Publish(missed);
+        }
+
+        await using var last = new Following(replica, trainer.Transport);
+        await last.UntilAsync(trainer);
+        trainer.ShouldBeAt(replica);
+    }
+
+    [Test]
+    public async Task A_replica_that_has_drifted_resyncs()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        await using var following = new Following(replica, trainer.Transport);
+        await following.UntilAsync(trainer);
+        using (var lease = replica.Acquire())
+        using (no_grad())
+        {
+            foreach (var parameter in lease.Module.parameters()) parameter.fill_(0.123f);
+        }
+
+        trainer.Publish(1);
+        await following.UntilAsync(trainer);
+        following.States.Should().Contain(ReplicaState.Resyncing);
+        following.Reasons.Should().Contain(r => r.Length > 0);
+        trainer.ShouldBeAt(replica);
+    }
+
+    [Test]
+    public async Task A_replica_goes_over_to_the_run_of_a_trainer_that_started_anew()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        await using var following = new Following(replica, trainer.Transport);
+        trainer.Publish(5);
+        await following.UntilAsync(trainer);
+        using var other = new Publisher(seed: 2, transport: trainer.Transport);
+        other.Publish(3);
+        await following.UntilAsync(other);
+        other.ShouldBeAt(replica);
+    }
+
+    [Test]
+    public async Task A_source_that_fails_is_told_and_tried_again_until_it_is_back()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source);
+        foreach (var place in new[] { "here", "there", "anywhere" }) source.Answer(() => throw new IOException($"No route from {place}."));
+        await following.UntilAsync(s => s is { State: ReplicaState.Failed, Reason: "No route from anywhere." });
+        source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest, NewestSequence = 0 });
+        await following.UntilAsync(trainer);
+        following.States.Should().Equal(ReplicaState.Failed, ReplicaState.Failed, ReplicaState.Failed, ReplicaState.Current);
+        following.Reasons.Should().Equal("No route from here.", "No route from there.", "No route from anywhere.", "");
+    }
+
+    [Test]
+    public async Task Damage_that_does_not_go_away_leads_to_a_snapshot_and_a_source_without_one_to_failure()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source);
+        var first = trainer.States.Newest;
+        source.Answer(() => new UpdateBatch { Snapshot = first, NewestSequence = 0 });
+        trainer.Publish(1);
+        var damaged = new UpdateBatch { Messages = [new UpdateMessage(new byte[] { 1, 2, 3 }, default)], NewestSequence = 1 };
+        for (var i = 0; i < 3; i++) source.Answer(() => damaged);
+        await following.UntilAsync(s => s.State == ReplicaState.Resyncing);
+        for (var i = 0; i < 4; i++) source.Answer(() => damaged);
+        await following.UntilAsync(s => s.State == ReplicaState.Failed);
+        var run = trainer.States.RunId;
+        source.Asked.Select(a => a.RunId).Should().Equal(Guid.Empty, run, run, run, Guid.Empty, Guid.Empty, Guid.Empty, Guid.Empty);
+        replica.Verify().Should().BeTrue();
+        source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest, NewestSequence = 1 });
+        await following.UntilAsync(trainer);
+        trainer.ShouldBeAt(replica);
+    }
+
+    [Test]
+    public async Task A_snapshot_of_another_architecture_is_a_failure_and_leaves_the_replica_as_it_is()
+    {
+        using var model = TestModels.WithBatchNorm();
+        using var replica = NewReplica();
+        var digest = replica.Digest;
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source);
+        source.Answer(() => new UpdateBatch { Snapshot = ModelSnapshot.Of(model) });
+        await following.UntilAsync(s => s.State == ReplicaState.Failed);
+        following.Reasons.Should().Contain(r => r.Contains("architecture"));
+        replica.Digest.Should().Be(digest);
+    }
+
+    [Test]
+    public async Task An_old_snapshot_that_comes_late_does_not_take_the_replica_back()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source);
+        trainer.Publish(3);
+        source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest, NewestSequence = 3 });
+        await following.UntilAsync(trainer);
+        source.Answer(() => new UpdateBatch { Snapshot = trainer.States.States[1], NewestSequence = 1 });
+        source.Answer(() => UpdateBatch.Empty);
+        await source.DrainedAsync();
+        replica.Sequence.Should().Be(3);
+    }
+
+    [Test]
+    public async Task A_replica_that_is_ahead_of_a_source_which_has_lost_updates_goes_back_with_it()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        trainer.Publish(5);
+        await using (var following = new Following(replica, trainer.Transport)) await following.UntilAsync(trainer);
+        using var restored = new InMemoryUpdateTransport();
+        await restored.PublishAsync(trainer.States.States[3]);
+        await using var again = new Following(replica, restored);
+        await again.UntilAsync(s => s is { State: ReplicaState.Current, Sequence: 3 });
+        replica.Digest.Should().Be(trainer.States.States[3].StateDigest);
+        again.States.Should().Contain(ReplicaState.Resyncing);
+    }
+
+    [Test]
+    public async Task The_directory_of_a_log_is_followed_while_it_is_written_and_compacted()
+    {
+        using var folder = new TemporaryFolder();
+        using var replica = NewReplica();
+        await using var following = new Following(replica, new DirectoryUpdateSource(Path.Combine(folder.Path, "log"), TimeSpan.FromMilliseconds(1)));
+        using var log = UpdateLog.Open(
+            Path.Combine(folder.Path, "log"),
+            new UpdateLogOptions { FlushOnAppend = false, SnapshotInterval = 50, KeepUpdates = 100, SegmentBytes = 1000 });
+        using var trainer = new Publisher(transport: log);
+        for (var i = 0; i < 100; i++)
+        {
+            trainer.Publish(10);
+            await Task.Yield();
+        }
+
+        await following.UntilAsync(trainer);
+        trainer.ShouldBeAt(replica);
+        log.CompactionError.Should().BeNull();
+        using (var update = log.RollBackTo(log.OldestSequence!.Value)) await following.UntilAsync(s => s.Sequence == update.Sequence && s.State == ReplicaState.Current);
+        replica.Digest.Should().Be(log.Head!.Value.Digest);
+    }
+
+    [Test]
+    public async Task Replicas_over_bad_lines_end_identical([Values("memory", "log", "directory")] string kind)
+    {
+        var updates = kind == "directory" ? 2_000 : 10_000;
+        using var folder = new TemporaryFolder();
+        using var memory = new InMemoryUpdateTransport(capacity: 64);
+        using var log = UpdateLog.Open(folder.Path, new UpdateLogOptions { FlushOnAppend = false, SnapshotInterval = 500, KeepUpdates = 1000 });
+        using var trainer = new Publisher(transport: kind == "memory" ? memory : log);
+        var replicas = Enumerable.Range(0, 3).Select(_ => NewReplica()).ToArray();
+        var sources = Enumerable.Range(0, 3).Select(i => new FaultySource(
+            kind switch { "memory" => memory, "log" => log, _ => new DirectoryUpdateSource(folder.Path, TimeSpan.FromMilliseconds(1)) }, i, 0.1)).ToArray();
+        var followings = replicas.Zip(sources, (r, s) => new Following(r, s)).ToArray();
+        for (var i = 0; i < updates; i++)
+        {
+            trainer.Publish(1);
+
+            // So that the replicas see many states of the log, and not just the last.
+            if (i % 20 == 0) await followings[i / 20 % 3].UntilAsync(s => s.Sequence > i - 40);
+        }
+
+        foreach (var following in followings) await following.UntilAsync(trainer);
+        foreach (var (replica, following) in replicas.Zip(followings))
+        {
+            trainer.ShouldBeAt(replica);
+            await following.DisposeAsync();
+            replica.Dispose();
+        }
+
+        foreach (var source in sources) source.Faults.Should().OnlyContain(count => count > 0);
+    }
+
+    private static ModelReplica<Sequential> NewReplica()
+    {
+        using var model = NewModel();
+        return new ModelReplica<Sequential>(NewModel, ModelSnapshot.Of(model));
+    }
+
+    /// <summary>Large enough for updates to be smaller than a snapshot, also several of them.</summary>
+    private static Sequential NewModel() => nn.Sequential(("hidden", nn.Linear(32, 64)), ("output", nn.Linear(64, 16)));
+
+    /// <summary>A trainer that publishes to a transport.</summary>
+    private sealed class Publisher : IDisposable
+    {
+        private readonly InMemoryUpdateTransport? own;
+
+        public Publisher(int seed = 1, int capacity = 1024, IUpdateTransport? transport = null)
+        {
+            using var model = NewModel();
+            States = new PublishedStates(seed, ModelLayout.Of(model));
+            Transport = transport ?? (own = new InMemoryUpdateTransport(capacity));
+            Transport.PublishAsync(States.Newest).AsTask().Wait();
+        }
+
+        public PublishedStates States { get; }
+
+        public IUpdateTransport Transport { get; }
+
+        public void Publish(int count)
+        {
+            for (var i = 0; i < count; i++)
+            {
+                using var update = States.Next();
+                Transport.PublishAsync(update).AsTask().Wait();
+            }
+        }
+
+        public void ShouldBeAt(ModelReplica<Sequential> replica)
+        {
+            (replica.RunId, replica.Sequence, replica.Digest).Should().Be((States.RunId, States.Newest.Sequence, States.Newest.StateDigest));
+            replica.Verify().Should().BeTrue();
+        }
+
+        public void Dispose() => own?.Dispose();
+    }
+
+    /// <summary>A follower at work, and what it said.</summary>
+    private sealed class Following : IAsyncDisposable
+    {
+        private readonly CancellationTokenSource stopping = new();
+        private readonly ReplicaFollower<Sequential> follower;
+        private readonly Task running;
+
+        public Following(ModelReplica<Sequential> replica, IUpdateSource source)
+        {
+            follower = new ReplicaFollower<Sequential>(replica, source, Quick);
+            follower.StatusChanged += (_, status) =>
+            {
+                lock (Changes) Changes.Add(status);
+            };
+            running = Task.Run(() => follower.RunAsync(stopping.Token));
+        }
+
+        public IEnumerable<ReplicaState> States => Snapshot().Select(s => s.State);
+
+        public IEnumerable<string> Reasons => Snapshot().Select(s => s.Reason ?? "");
+
+        private List<ReplicaStatus> Changes { get; } = [];
+
+        public Task UntilAsync(Publisher trainer) => UntilAsync(s =>
+            s.State == ReplicaState.Current && s.RunId == trainer.States.RunId && s.Sequence == trainer.States.Newest.Sequence);
+
+        public async Task UntilAsync(Func<ReplicaStatus, bool> condition)
+        {
+            using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+            while (!condition(follower.Status))
+            {
+                running.IsCompleted.Should().BeFalse("a follower ends with cancellation alone");
+                timeout.Token.ThrowIfCancellationRequested();
+                await Task.Delay(1, timeout.Token);
+            }
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await stopping.CancelAsync();
+            await running.ContinueWith(_ => { }, TaskScheduler.Default);
+            running.IsCanceled.Should().BeTrue();
+            follower.Dispose();
+            stopping.Dispose();
+        }
+
+        private List<ReplicaStatus> Snapshot()
+        {
+            lock (Changes) return [.. Changes];
+        }
+    }
+
+    /// <summary>A source that answers as the test says, and waits where it says nothing.</summary>
+    private sealed class ScriptedSource : IUpdateSource
+    {
+        private readonly Channel<Func<UpdateBatch>> answers = Channel.CreateUnbounded<Func<UpdateBatch>>();
+        private readonly List<(Guid, long)> asked = [];
+
+        public (Guid RunId, long Sequence)[] Asked
+        {
+            get
+            {
+                lock (asked) return [.. asked];
+            }
+        }
+
+        public void Answer(Func<UpdateBatch> answer) => answers.Writer.TryWrite(answer).Should().BeTrue();
+
+        public async Task DrainedAsync()
+        {
+            while (answers.Reader.Count > 0) await Task.Delay(1);
+        }
+
+        public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
+        {
+            var answer = await answers.Reader.ReadAsync(cancellationToken);
+            lock (asked) asked.Add((runId, sequence));
+            return answer();
+        }
+    }
+}
