@@ -69,7 +69,10 @@ internal static class RatiosCommand
     }
 
     private static IEnumerable<RatioGroup> Groups() =>
-        [.. MemoryRatios.Groups(), .. CompressionRatios.Groups(), .. OptimizerRatios.Groups(), .. StepRatios.Groups(), .. SamplerRatios.Groups()];
+        [
+            .. MemoryRatios.Groups(), .. CompressionRatios.Groups(), .. OptimizerRatios.Groups(), .. StepRatios.Groups(), .. SamplerRatios.Groups(),
+            .. DurabilityRatios.Groups(),
+        ];
 
     private static bool IsWanted(Bar bar, string filter) => bar.Name.Contains(filter, StringComparison.OrdinalIgnoreCase);
 

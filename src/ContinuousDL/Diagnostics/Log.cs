@@ -13,4 +13,19 @@ internal static partial class Log
 
     [LoggerMessage(3, LogLevel.Warning, "A step after sequence {Sequence} was skipped: {Problem}")]
     public static partial void StepSkipped(ILogger logger, long sequence, string problem);
+
+    [LoggerMessage(4, LogLevel.Debug, "The state at sequence {Sequence} was saved to {Path}")]
+    public static partial void CheckpointSaved(ILogger logger, long sequence, string path);
+
+    [LoggerMessage(5, LogLevel.Error, "The state at sequence {Sequence} could not be saved to {Path}")]
+    public static partial void CheckpointFailed(ILogger logger, long sequence, string path, Exception problem);
+
+    [LoggerMessage(6, LogLevel.Information, "Restored the state at sequence {Sequence}, with {Pending} samples to train on that came after it")]
+    public static partial void Restored(ILogger logger, long sequence, long pending);
+
+    [LoggerMessage(7, LogLevel.Information, "Sequence {Sequence} goes on from what the replicas have: {Coordinates} coordinates differed")]
+    public static partial void Continued(ILogger logger, long sequence, int coordinates);
+
+    [LoggerMessage(8, LogLevel.Warning, "Sequence {Sequence} rolls the model back to an older state, of sequence {Older}")]
+    public static partial void RolledBack(ILogger logger, long sequence, long older);
 }

@@ -1,4 +1,3 @@
-using System.Buffers;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Parameters;
@@ -47,15 +46,7 @@ internal sealed class ModelTensors : IDisposable
     public ulong ComputeDigest()
     {
         var digest = 0ul;
-        foreach (var slot in Slots)
-        {
-            var length = slot.Entry.Length * slot.Entry.ElementSize;
-            var values = ArrayPool<byte>.Shared.Rent(length);
-            slot.ReadAll(values.AsSpan(0, length));
-            digest += StateDigest.Sum(slot.Entry, values.AsSpan(0, length));
-            ArrayPool<byte>.Shared.Return(values);
-        }
-
+        foreach (var slot in Slots) digest += slot.ComputeDigest();
         return digest;
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -27,8 +28,55 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
     /// <param name="values">Receives <c>Entry.Length · Entry.ElementSize</c> bytes.</param>
     public abstract void ReadAll(Span<byte> values);
 
+    /// <summary>All elements in row-major order, as they lie in main memory; empty where they don't lie there in this order.</summary>
+    public virtual ReadOnlySpan<byte> Direct => default;
+
     /// <summary>Writes all elements in row-major order.</summary>
     public abstract void WriteAll(ReadOnlySpan<byte> values);
+
+    /// <summary>The part of the digest that comes from this tensor.</summary>
+    public ulong ComputeDigest()
+    {
+        var length = Entry.Length * Entry.ElementSize;
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        ReadAll(values.AsSpan(0, length));
+        var digest = StateDigest.Sum(Entry, values.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(values);
+        return digest;
+    }
+
+    /// <summary>Writes all elements to a stream, in row-major order.</summary>
+    public void Save(BinaryWriter writer)
+    {
+        if (Direct is { IsEmpty: false } direct)
+        {
+            writer.Write(direct);
+            return;
+        }
+
+        var length = Entry.Length * Entry.ElementSize;
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        ReadAll(values.AsSpan(0, length));
+        writer.Write(values.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(values);
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    /// <exception cref="EndOfStreamException">It is cut short. The tensor is as it was.</exception>
+    public void Load(BinaryReader reader)
+    {
+        var length = Entry.Length * Entry.ElementSize;
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        try
+        {
+            reader.ReadExactly(values.AsSpan(0, length));
+            WriteAll(values.AsSpan(0, length));
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(values);
+        }
+    }
 
     /// <summary>A tensor of its own with the same contents, contiguous. Owned by the caller.</summary>
     public Tensor Clone()
@@ -70,6 +118,8 @@ internal sealed unsafe class CpuTensorSlot : TensorSlot
     }
 
     public byte* AddressOf(byte* start, int coordinate) => start + (Position(coordinate - Entry.Offset) * Entry.ElementSize);
+
+    public override ReadOnlySpan<byte> Direct => contiguous ? new(Address(), Entry.Length * Entry.ElementSize) : default;
 
     public override void Read(ReadOnlySpan<int> coordinates, Span<ulong> bits)
     {
