@@ -22,6 +22,7 @@ if (args is [] or ["--help" or "-h" or "-?"])
           --filter '*StepBenchmarks*'             whole training steps, dense and sparse
           --filter '*LoopBenchmarks*'             ProactiveTrainer.Step() against a loop by hand
           --filter '*SamplerBenchmarks*'          batches out of histories of 10 thousand to 10 million
+          --filter '*HistoryBenchmarks*'          batches out of a million images, in memory and on disk
           --list flat, --filter '*', ...          everything else that BenchmarkDotNet understands
 
         libtorch works with a thread for each core; OMP_NUM_THREADS says otherwise.

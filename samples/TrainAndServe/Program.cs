@@ -17,9 +17,9 @@ var directory = new Option<string>("--directory") { Required = true };
 var samples = new Option<int>("--samples") { Required = true };
 var train = new Command(Role.Train, "Trains (started by the main process).") { directory, samples };
 train.SetAction((parsed, cancellation) => TrainerProcess.RunAsync(parsed.GetValue(directory)!, parsed.GetValue(samples), cancellation));
-var updates = new Option<Uri>("--updates") { Required = true };
+var updates = new Option<string>("--updates") { Required = true };
 var serve = new Command(Role.Serve, "Serves (started by the main process).") { updates };
-serve.SetAction((parsed, cancellation) => ServerProcess.RunAsync(parsed.GetValue(updates)!, cancellation));
+serve.SetAction((parsed, cancellation) => ServerProcess.RunAsync(new Uri(parsed.GetValue(updates)!), cancellation));
 root.Subcommands.Add(train);
 root.Subcommands.Add(serve);
 

@@ -64,6 +64,13 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     }
 
     /// <inheritdoc />
+    public void Reset()
+    {
+        using var guard = no_grad();
+        _ = residual!.zero_();
+    }
+
+    /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
         ArgumentNullException.ThrowIfNull(writer);

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using ContinuousDL.Checkpoints;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Diagnostics;
@@ -29,12 +30,21 @@ namespace ContinuousDL;
 /// }
 /// </code>
 /// <para>
+/// What survives a crash, when it is put together again by <see cref="Restore(string, nn.Module{Tensor, Tensor}, nn.Module{Tensor, Tensor, Tensor}, Optimizer, ProactiveTrainerOptions, ProactiveTrainerComponents)"/>:
+/// a sample that <see cref="Observe"/> has returned for, with a history on disk (<see cref="MappedSampleHistory"/>); the model
+/// with all that belongs to it, as of the last checkpoint (<see cref="SaveCheckpointAsync"/>). Which samples are new is part of the
+/// checkpoint: those that were trained on after it count as new again and are trained on again, so that none is lost, and none
+/// that the restored model has learned from is learned from twice. Updates that were made after the checkpoint are on the
+/// replicas already, and the steps that follow may differ from those that made them: <see cref="ContinueFrom"/> brings the replicas to the
+/// restored state under a sequence of its own.
+/// </para>
+/// <para>
 /// After Prapas, Derakhshan, Rezaei Mahdiraji and Markl, "Continuous Training and Deployment of Deep Learning Models",
 /// Datenbank-Spektrum 2021. Deterministic: the same arrivals, options, seeds (TorchSharp's too) and number of threads give
 /// bit-identical weights. Not thread-safe.
 /// </para>
 /// </remarks>
-public sealed class ProactiveTrainer : IDisposable
+public sealed partial class ProactiveTrainer : IDisposable
 {
     private readonly nn.Module model;
     private readonly Func<Tensor, Tensor>? predict;
@@ -47,6 +57,7 @@ public sealed class ProactiveTrainer : IDisposable
     private readonly IDeploymentStrategy strategy;
     private readonly ILogger logger;
     private readonly ContinuousDLMetrics metrics;
+    private readonly ModelTensors tensors;
     private readonly TrainableVector trainable;
     private readonly DeployedModel deployed;
     private readonly BufferGuard buffers;
@@ -54,6 +65,7 @@ public sealed class ProactiveTrainer : IDisposable
     private readonly TrainingMode trainingMode;
     private readonly long[] indices;
     private long firstNew;
+    private Task saving = Task.CompletedTask;
     private bool disposed;
     private Exception? fault;
 
@@ -121,7 +133,7 @@ public sealed class ProactiveTrainer : IDisposable
 
         metrics = new ContinuousDLMetrics(components.MeterFactory);
 
-        var tensors = ModelTensors.Of(model);
+        tensors = ModelTensors.Of(model);
         trainable = new TrainableVector(tensors, rule);
         deployed = new DeployedModel(tensors, trainable, this.options.Buffers);
         strategy.Attach(trainable, rule, deployed);
@@ -162,6 +174,10 @@ public sealed class ProactiveTrainer : IDisposable
     /// <param name="inputs">The inputs, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
     /// <param name="targets">The targets, <c>[N, ...]</c>. Copied; it stays the caller's.</param>
     /// <returns>The loss on them, and whether a step is due.</returns>
+    /// <remarks>
+    /// Kept before counted: when the process ends in between, the samples are in a history on disk and not in the evaluator. When
+    /// this returns, a <see cref="MappedSampleHistory"/> has them for good, as it says there.
+    /// </remarks>
     /// <exception cref="ArgumentException">
     /// The batch is empty, the counts differ, shape or dtype is not that of the samples before, a label is out of range, or the
     /// model or the loss does not accept them. Nothing was kept or counted.
@@ -183,7 +199,11 @@ public sealed class ProactiveTrainer : IDisposable
     /// <exception cref="InvalidOperationException">There are no samples to train on.</exception>
     /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
     /// <exception cref="ObjectDisposedException">The trainer or the model is disposed.</exception>
-    /// <remarks>When the optimizer, the strategy or one of its parts throws, the deployed model is what the replicas have, but the trainer can't go on: it says so at every later call.</remarks>
+    /// <remarks>
+    /// Nothing of a step is on disk before the next checkpoint. After a crash the samples it trained on are new again, and the
+    /// sampler draws as it did after the last checkpoint.
+    /// When the optimizer, the strategy or one of its parts throws, the deployed model is what the replicas have, but the trainer can't go on: it says so at every later call.
+    /// </remarks>
     public StepResult Step()
     {
         ThrowIfUnusable();
@@ -267,11 +287,12 @@ public sealed class ProactiveTrainer : IDisposable
         return deployed.CreateSnapshot();
     }
 
-    /// <summary>Disposes history, strategy and update rule, and what the trainer made itself; not the model, the loss and the optimizer.</summary>
+    /// <summary>Disposes history, strategy and update rule, and what the trainer made itself; not the model, the loss and the optimizer. Waits for checkpoints that are being written.</summary>
     public void Dispose()
     {
         if (disposed) return;
         disposed = true;
+        Task.WhenAny(saving).Wait();
         strategy.Dispose();
         deployed.Dispose();
         history.Dispose();

@@ -70,7 +70,10 @@ internal static class RatiosCommand
     }
 
     private static IEnumerable<RatioGroup> Groups() =>
-        [.. MemoryRatios.Groups(), .. CompressionRatios.Groups(), .. CompressionRatios.WorstCases(), .. OptimizerRatios.Groups(), .. StepRatios.Groups(), .. SamplerRatios.Groups(), .. ServingRatios.Groups()];
+    [
+        .. MemoryRatios.Groups(), .. CompressionRatios.Groups(), .. CompressionRatios.WorstCases(), .. OptimizerRatios.Groups(), .. StepRatios.Groups(),
+        .. SamplerRatios.Groups(), .. ServingRatios.Groups(), .. DurabilityRatios.Groups(),
+    ];
 
     private static bool IsWanted(Bar bar, string filter) => bar.Name.Contains(filter, StringComparison.OrdinalIgnoreCase);
 

@@ -11,7 +11,6 @@ internal sealed class TrainerStep : ITrainingStep
     private readonly nn.Module<Tensor, Tensor>? own;
     private readonly CrossEntropyLoss criterion = nn.CrossEntropyLoss();
     private readonly optim.Optimizer optimizer;
-    private readonly ProactiveTrainer trainer;
 
     /// <summary>Trains a new model on new data.</summary>
     /// <param name="model">The model to train.</param>
@@ -26,7 +25,7 @@ internal sealed class TrainerStep : ITrainingStep
     {
         own = model.Create();
         using var data = new TrainingData(model);
-        (this.optimizer, trainer) = Start(own, data, optimizer, strategy, density);
+        (this.optimizer, Trainer) = Start(own, data, optimizer, strategy, density);
     }
 
     /// <summary>Trains a model on data that both stay the caller's.</summary>
@@ -42,16 +41,19 @@ internal sealed class TrainerStep : ITrainingStep
         IDeploymentStrategy? strategy,
         double density)
     {
-        (this.optimizer, trainer) = Start(model, data, optimizer, strategy, density);
+        (this.optimizer, Trainer) = Start(model, data, optimizer, strategy, density);
     }
 
+    /// <summary>The trainer.</summary>
+    public ProactiveTrainer Trainer { get; }
+
     /// <inheritdoc />
-    public void Step() => trainer.Step().Dispose();
+    public void Step() => Trainer.Step().Dispose();
 
     /// <inheritdoc />
     public void Dispose()
     {
-        trainer.Dispose();
+        Trainer.Dispose();
         optimizer.Dispose();
         criterion.Dispose();
         own?.Dispose();

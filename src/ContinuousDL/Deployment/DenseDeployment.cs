@@ -28,6 +28,11 @@ public sealed class DenseDeployment : IDeploymentStrategy
     }
 
     /// <inheritdoc />
+    public void Reset()
+    {
+    }
+
+    /// <inheritdoc />
     public void SaveState(BinaryWriter writer) => StrategyState.Save(writer, nameof(DenseDeployment));
 
     /// <inheritdoc />

@@ -148,6 +148,50 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             "The model was changed by something else than the trainer (loading weights, an optimizer of its own), so replicas can't follow it. Make a new trainer of it.");
     }
 
+    /// <summary>Writes the values that are kept apart from the trained model's.</summary>
+    internal void SaveOwn(BinaryWriter writer)
+    {
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].Save(writer);
+        }
+    }
+
+    /// <summary>Reads what <see cref="SaveOwn"/> wrote.</summary>
+    internal void LoadOwn(BinaryReader reader)
+    {
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].Load(reader);
+        }
+    }
+
+    /// <summary>Says which state the values are, after they were loaded.</summary>
+    /// <exception cref="InvalidDataException">They are another one.</exception>
+    internal void Identify(Guid runId, long sequence, ulong digest)
+    {
+        var computed = 0ul;
+        foreach (var slot in slots) computed += slot.ComputeDigest();
+        if (computed != digest) throw new InvalidDataException($"the deployed model's digest is {computed:x16} and should be {digest:x16}");
+        (RunId, Sequence, Digest) = (runId, sequence, digest);
+    }
+
+    /// <summary>Lets the same state have another sequence, of another run.</summary>
+    internal void Renumber(Guid runId, long sequence) => (RunId, Sequence) = (runId, sequence);
+
+    /// <summary>Makes trained and deployed model hold a snapshot's values, as the next state.</summary>
+    internal void Take(ModelSnapshot state)
+    {
+        for (var i = 0; i < slots.Length; i++)
+        {
+            trained.Slots[i].WriteAll(state.Values(i));
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(state.Values(i));
+        }
+
+        Sequence++;
+        Digest = state.StateDigest;
+    }
+
     /// <summary>
     /// Makes the module hold the deployed values until the result is disposed, which puts the trained ones back. Costs nothing
     /// where they are the same, otherwise two copies of what differs.

@@ -33,6 +33,13 @@ public sealed class RunMismatchException : DeploymentException
         UpdateRunId = updateRunId ?? Guid.Empty;
     }
 
+    internal RunMismatchException(Guid trainerRunId, ModelSnapshot replicas)
+        : base($"The replicas follow the training run {replicas.RunId}, the trainer has made updates of {trainerRunId}. Give the replicas a snapshot of the trainer's to make them follow it.")
+    {
+        ReplicaRunId = replicas.RunId;
+        UpdateRunId = trainerRunId;
+    }
+
     /// <summary>The run that the replica follows.</summary>
     public Guid ReplicaRunId { get; }
 

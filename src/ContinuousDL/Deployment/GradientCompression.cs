@@ -69,6 +69,9 @@ public sealed class GradientCompression : IDeploymentStrategy
     }
 
     /// <inheritdoc />
+    public void Reset() => memory.Reset();
+
+    /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
         StrategyState.Save(writer, nameof(GradientCompression));

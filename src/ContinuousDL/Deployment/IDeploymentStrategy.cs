@@ -22,6 +22,12 @@ public interface IDeploymentStrategy : IDisposable
     /// <summary>Takes one step, with the gradients that the trainable vector has. They are finite.</summary>
     void Step();
 
+    /// <summary>
+    /// Forgets what is owed: the next step starts from the model as it is. Called between steps, when trained and deployed model
+    /// have just been given the same values.
+    /// </summary>
+    void Reset();
+
     /// <summary>Writes what the strategy is made of: residuals and random state. Neither the rule's state nor the model's, trained or deployed.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>
     void SaveState(BinaryWriter writer);

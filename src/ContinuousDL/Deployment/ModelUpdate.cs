@@ -100,9 +100,10 @@ public sealed class ModelUpdate : IDisposable
     /// <param name="from">The state that it starts from, whose run it belongs to.</param>
     /// <param name="to">The state that it leads to.</param>
     /// <param name="sequence">The sequence that the state has after it; larger than that of <paramref name="from"/>.</param>
+    /// <param name="runId">The run, where <paramref name="from"/> does not know it. Default: the one of <paramref name="from"/>.</param>
     /// <exception cref="ModelMismatchException">The states are of different architectures.</exception>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="sequence"/> is not larger.</exception>
-    internal static ModelUpdate Between(ModelSnapshot from, ModelSnapshot to, long sequence)
+    internal static ModelUpdate Between(ModelSnapshot from, ModelSnapshot to, long sequence, Guid? runId = null)
     {
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(sequence, from.Sequence);
         if (from.Layout.FirstDifference(to.Layout) is { } difference)
@@ -125,7 +126,7 @@ public sealed class ModelUpdate : IDisposable
             }
         }
 
-        return changes.Build(new UpdateIdentity(from.RunId, from.Sequence, sequence, from.Layout, to.StateDigest));
+        return changes.Build(new UpdateIdentity(runId ?? from.RunId, from.Sequence, sequence, from.Layout, to.StateDigest));
     }
 
     /// <summary>Gives the update's memory back. Its coordinates and values can't be read any more, and must not be in use.</summary>

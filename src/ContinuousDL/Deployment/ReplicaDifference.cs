@@ -55,6 +55,12 @@ public sealed class ReplicaDifference : IDeploymentStrategy
     }
 
     /// <inheritdoc />
+    /// <remarks>There is nothing to forget: what is owed is the difference of trained and deployed model.</remarks>
+    public void Reset()
+    {
+    }
+
+    /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
         StrategyState.Save(writer, nameof(ReplicaDifference));

@@ -101,6 +101,9 @@ public sealed class UpdateCompression : IDeploymentStrategy
     }
 
     /// <inheritdoc />
+    public void Reset() => memory.Reset();
+
+    /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
         StrategyState.Save(writer, Kind);

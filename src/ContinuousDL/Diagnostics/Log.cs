@@ -29,4 +29,19 @@ internal static partial class Log
 
     [LoggerMessage(8, LogLevel.Error, "Replica {Replica} stays at sequence {Sequence} for now: {Reason}")]
     public static partial void ReplicaFailed(ILogger logger, string replica, long sequence, string? reason);
+
+    [LoggerMessage(9, LogLevel.Debug, "The state at sequence {Sequence} was saved to {Path}")]
+    public static partial void CheckpointSaved(ILogger logger, long sequence, string path);
+
+    [LoggerMessage(10, LogLevel.Error, "The state at sequence {Sequence} could not be saved to {Path}")]
+    public static partial void CheckpointFailed(ILogger logger, long sequence, string path, Exception problem);
+
+    [LoggerMessage(11, LogLevel.Information, "Restored the state at sequence {Sequence}, with {Pending} samples to train on that came after it")]
+    public static partial void Restored(ILogger logger, long sequence, long pending);
+
+    [LoggerMessage(12, LogLevel.Information, "Sequence {Sequence} goes on from what the replicas have: {Coordinates} coordinates differed")]
+    public static partial void Continued(ILogger logger, long sequence, int coordinates);
+
+    [LoggerMessage(13, LogLevel.Warning, "Sequence {Sequence} rolls the model back to an older state, of sequence {Older}")]
+    public static partial void RolledBack(ILogger logger, long sequence, long older);
 }

@@ -38,4 +38,14 @@ public interface ISampleHistory : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">An index is not kept (any longer).</exception>
     /// <exception cref="ObjectDisposedException">The history is disposed.</exception>
     SampleBatch Gather(ReadOnlySpan<long> indices);
+
+    /// <summary>
+    /// Makes sure that the samples whose <see cref="Append"/> has returned survive a power loss, where the history is kept on
+    /// disk; does nothing where it is not. A trainer calls it before it lets a checkpoint count on them, from another thread
+    /// than the one that appends and gathers, at the same time.
+    /// </summary>
+    /// <exception cref="IOException">The samples could not be written.</exception>
+    void Flush()
+    {
+    }
 }

@@ -57,7 +57,7 @@ public sealed class InMemorySampleHistory : ISampleHistory
     public long Append(Tensor inputs, Tensor targets)
     {
         ObjectDisposedException.ThrowIf(disposed, this);
-        var given = FormatOf(inputs, targets, out var count);
+        var given = SampleFormat.Of(inputs, targets, format, out var count);
         var start = EndIndex;
         var chunksBefore = chunks.Count;
         try
@@ -83,8 +83,7 @@ public sealed class InMemorySampleHistory : ISampleHistory
     public unsafe SampleBatch Gather(ReadOnlySpan<long> indices)
     {
         ObjectDisposedException.ThrowIf(disposed, this);
-        if (indices.IsEmpty) throw new ArgumentException("There are no indices; a batch has at least one sample.", nameof(indices));
-        CheckKept(indices);
+        HistoryIndices.CheckKept(indices, FirstIndex, EndIndex);
 
         var (inputs, targets) = format!.NewTensors(indices.Length);
         var (inputBytes, targetBytes) = (format.Input.Bytes, format.Target.Bytes);
@@ -109,30 +108,6 @@ public sealed class InMemorySampleHistory : ISampleHistory
         disposed = true;
         foreach (var chunk in chunks) chunk.Dispose();
         chunks.Clear();
-    }
-
-    private SampleFormat FormatOf(Tensor inputs, Tensor targets, out long count)
-    {
-        var input = RowFormat.Of(inputs, nameof(inputs), out count);
-        var target = RowFormat.Of(targets, nameof(targets), out var targetCount);
-        if (count != targetCount)
-            throw new ArgumentException($"There are {count} inputs and {targetCount} targets; each input has one target.", nameof(targets));
-        format?.Input.CheckMatches(input, nameof(inputs));
-        format?.Target.CheckMatches(target, nameof(targets));
-        return new SampleFormat(input, target);
-    }
-
-    private void CheckKept(ReadOnlySpan<long> indices)
-    {
-        foreach (var index in indices)
-        {
-            if (index < FirstIndex || index >= EndIndex)
-            {
-                var reason = index >= 0 && index < FirstIndex ? "was forgotten" : "does not exist";
-                throw new ArgumentOutOfRangeException(
-                    nameof(indices), index, $"Sample {index} {reason}; the history holds [{FirstIndex}, {EndIndex}).");
-            }
-        }
     }
 
     /// <summary>Copies the samples behind the newest one, without making them visible.</summary>

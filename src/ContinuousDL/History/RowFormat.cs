@@ -9,6 +9,9 @@ namespace ContinuousDL.History;
 /// <param name="bytes">The size of a row in bytes; 0 for one without elements.</param>
 internal sealed class RowFormat(long[] shape, ScalarType dtype, long bytes)
 {
+    /// <summary>The most dimensions that libtorch itself knows, beside the one of the batch.</summary>
+    private const int MostDimensions = 63;
+
     private readonly long[] shape = shape;
     private readonly ScalarType dtype = dtype;
 
@@ -52,6 +55,27 @@ internal sealed class RowFormat(long[] shape, ScalarType dtype, long bytes)
     {
         if (dtype != other.dtype || !shape.AsSpan().SequenceEqual(other.shape))
             throw new ArgumentException($"{name} has rows of {other}; those in the history are {this}.", name);
+    }
+
+    /// <summary>Writes the format: dtype, size of a row, number of dimensions, dimensions.</summary>
+    public void Save(BinaryWriter writer)
+    {
+        writer.Write((int)dtype);
+        writer.Write(Bytes);
+        writer.Write(shape.Length);
+        foreach (var size in shape) writer.Write(size);
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    /// <exception cref="EndOfStreamException">It is cut short.</exception>
+    /// <exception cref="InvalidDataException">It is no format.</exception>
+    public static RowFormat Load(BinaryReader reader)
+    {
+        var (dtype, bytes, dimensions) = ((ScalarType)reader.ReadInt32(), reader.ReadInt64(), reader.ReadInt32());
+        if (bytes < 0 || dimensions is < 0 or > MostDimensions || !Enum.IsDefined(dtype)) throw new InvalidDataException("This is not the format of a sample.");
+        var shape = new long[dimensions];
+        for (var d = 0; d < dimensions; d++) shape[d] = reader.ReadInt64();
+        return new RowFormat(shape, dtype, bytes);
     }
 
     /// <inheritdoc />

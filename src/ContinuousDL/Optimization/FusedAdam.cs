@@ -98,6 +98,23 @@ public class FusedAdam : FusedOptimizer, IBetas
 
     private protected override ParamGroup ForSchedulers(ParamGroup group) => new Group { Parameters = group.Parameters, Options = group.Options };
 
+    private protected override double[] OptionsOf(ParamGroup group)
+    {
+        var options = (FusedAdamOptions)group.Options;
+        return
+        [
+            options.LearningRate!.Value, options.Beta1!.Value, options.Beta2!.Value, options.Epsilon!.Value, options.WeightDecay!.Value,
+            options.DecoupledWeightDecay!.Value ? 1 : 0, options.AmsGrad!.Value ? 1 : 0,
+        ];
+    }
+
+    private protected override void SetOptions(ParamGroup group, ReadOnlySpan<double> options)
+    {
+        var target = (FusedAdamOptions)group.Options;
+        (target.LearningRate, target.Beta1, target.Beta2, target.Epsilon) = (options[0], options[1], options[2], options[3]);
+        (target.WeightDecay, target.DecoupledWeightDecay, target.AmsGrad) = (options[4], options[5] != 0, options[6] != 0);
+    }
+
     private protected override int MomentsOf(ParamGroup group) => ((FusedAdamOptions)group.Options).AmsGrad!.Value ? 3 : 2;
 
     private protected override void Compute(ParameterState state, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update)

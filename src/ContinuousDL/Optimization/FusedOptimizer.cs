@@ -18,6 +18,9 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
     /// <summary>Elements per block: the few arrays of a step fit into the first-level cache together.</summary>
     internal const int BlockSize = 2048;
 
+    /// <summary>The most moments that any of the optimizers keeps for an element.</summary>
+    private const int MostMoments = 3;
+
     private readonly List<ParameterState> states = [];
     private bool disposed;
 
@@ -115,11 +118,29 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
     public override StateDictionary state_dict() => throw new NotSupportedException("Use SaveState and LoadState: the moments are kept as memory, not as tensors.");
 
     /// <inheritdoc />
+    public void Reset()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        foreach (var state in states)
+        {
+            state.Moments?.Dispose();
+            (state.Step, state.Moments) = (0, null);
+        }
+    }
+
+    /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
         ArgumentNullException.ThrowIfNull(writer);
         ObjectDisposedException.ThrowIf(disposed, this);
         writer.Write(GetType().Name);
+        writer.Write(_parameter_groups.Count);
+        foreach (var group in _parameter_groups)
+        {
+            writer.Write(group.InitialLearningRate);
+            foreach (var option in OptionsOf(group)) writer.Write(option);
+        }
+
         writer.Write(states.Count);
         foreach (var state in states)
         {
@@ -135,17 +156,19 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         ArgumentNullException.ThrowIfNull(reader);
         ObjectDisposedException.ThrowIf(disposed, this);
         var loaded = new List<(long Step, NativeBuffer<float>? Moments)>();
+        var options = new List<(double InitialLearningRate, double[] Values)>();
         try
         {
             var kind = reader.ReadString();
             if (kind != GetType().Name) throw new InvalidDataException($"The state is that of {kind}, not of {GetType().Name}.");
+            ReadOptions(reader, options);
             var count = reader.ReadInt32();
             if (count != states.Count) throw new InvalidDataException($"The state has {count} parameters, the optimizer {states.Count}.");
             foreach (var state in states)
             {
                 var step = reader.ReadInt64();
                 var length = reader.ReadInt32();
-                if (step < 0 || (length != 0 && length != MomentsOf(state.Group) * state.Length))
+                if (step < 0 || (length != 0 && (length % Math.Max(1, state.Length) != 0 || length / Math.Max(1, state.Length) is < 0 or > MostMoments)))
                 {
                     throw new InvalidDataException($"The state has {length} moments after {step} steps for a parameter of {state.Length} elements.");
                 }
@@ -160,6 +183,12 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
             throw new InvalidDataException("The state of the optimizer is cut short.", e);
         }
 
+        for (var g = 0; g < options.Count; g++)
+        {
+            SetOptions(_parameter_groups[g], options[g].Values);
+            _parameter_groups[g].InitialLearningRate = options[g].InitialLearningRate;
+        }
+
         for (var p = 0; p < states.Count; p++)
         {
             states[p].Moments?.Dispose();
@@ -172,6 +201,12 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
 
     /// <summary>The group, with the same parameters and options, as schedulers that change more than the learning rate want it.</summary>
     private protected abstract ParamGroup ForSchedulers(ParamGroup group);
+
+    /// <summary>The options of a group as numbers.</summary>
+    private protected abstract double[] OptionsOf(ParamGroup group);
+
+    /// <summary>Gives a group the options that <see cref="OptionsOf"/> told.</summary>
+    private protected abstract void SetOptions(ParamGroup group, ReadOnlySpan<double> options);
 
     /// <summary>How many moments are kept for each element.</summary>
     private protected abstract int MomentsOf(ParamGroup group);
@@ -191,6 +226,19 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         }
 
         base.Dispose(disposing);
+    }
+
+    private void ReadOptions(BinaryReader reader, List<(double InitialLearningRate, double[] Values)> options)
+    {
+        var count = reader.ReadInt32();
+        if (count != _parameter_groups.Count) throw new InvalidDataException($"The state has {count} parameter groups, the optimizer {_parameter_groups.Count}.");
+        foreach (var group in _parameter_groups)
+        {
+            var initialLearningRate = reader.ReadDouble();
+            var values = new double[OptionsOf(group).Length];
+            for (var i = 0; i < values.Length; i++) values[i] = reader.ReadDouble();
+            options.Add((initialLearningRate, values));
+        }
     }
 
     /// <summary>Counts a step, and makes room for the moments that the group's options want by now.</summary>

@@ -85,6 +85,19 @@ public sealed class FusedSgd : FusedOptimizer, IMomentum
 
     private protected override ParamGroup ForSchedulers(ParamGroup group) => new Group { Parameters = group.Parameters, Options = group.Options };
 
+    private protected override double[] OptionsOf(ParamGroup group)
+    {
+        var options = (FusedSgdOptions)group.Options;
+        return [options.LearningRate!.Value, options.Momentum!.Value, options.Dampening!.Value, options.WeightDecay!.Value, options.Nesterov!.Value ? 1 : 0];
+    }
+
+    private protected override void SetOptions(ParamGroup group, ReadOnlySpan<double> options)
+    {
+        var target = (FusedSgdOptions)group.Options;
+        (target.LearningRate, target.Momentum, target.Dampening) = (options[0], options[1], options[2]);
+        (target.WeightDecay, target.Nesterov) = (options[3], options[4] != 0);
+    }
+
     private protected override int MomentsOf(ParamGroup group) => ((FusedSgdOptions)group.Options).Momentum == 0 ? 0 : 1;
 
     private protected override void Compute(ParameterState state, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update)

@@ -44,11 +44,15 @@ public interface IUpdateRule : IDisposable
     /// <param name="update">Receives what is to be added to each.</param>
     void ComputeUpdateAt(int parameter, ReadOnlySpan<int> elements, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update);
 
-    /// <summary>Writes moments and step counts. Learning rates and other options are not part of it.</summary>
+    /// <summary>Forgets moments and step counts, as if no step had been taken. Learning rates and other options stay.</summary>
+    void Reset();
+
+    /// <summary>Writes moments, step counts, and the options of the parameter groups, which schedulers change as they go.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>
+    /// <remarks>It has no checksum: what keeps it, such as a checkpoint, has one.</remarks>
     void SaveState(BinaryWriter writer);
 
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote.</summary>
+    /// <summary>Takes up a state that <see cref="SaveState"/> wrote, options included. When this fails, the rule is as it was.</summary>
     /// <param name="reader">Where to read it from. Stays open.</param>
     /// <exception cref="InvalidDataException">It is not the state of a rule of this kind over parameters of these sizes.</exception>
     void LoadState(BinaryReader reader);

@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+using System.Text;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
 using TorchSharp;
@@ -85,6 +87,21 @@ public sealed class TorchOptimizerRule : IUpdateRule
     }
 
     /// <inheritdoc />
+    /// <exception cref="NotSupportedException">The optimizer does not offer its state.</exception>
+    public void Reset()
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        var state = Stateful().state_dict();
+        OutsideOfScopes(() =>
+        {
+            for (var group = 0; group < state.Options.Count; group++)
+            {
+                foreach (var index in state.StateIndexRef[group]) state.State[index].Initialize(state.Options[group]);
+            }
+        });
+    }
+
+    /// <inheritdoc />
     /// <exception cref="NotSupportedException">The optimizer cannot save its state.</exception>
     public void SaveState(BinaryWriter writer)
     {
@@ -97,14 +114,23 @@ public sealed class TorchOptimizerRule : IUpdateRule
     public void LoadState(BinaryReader reader)
     {
         ArgumentNullException.ThrowIfNull(reader);
-        try
+        var stateful = Stateful();
+        using var before = new MemoryStream();
+        using (var writer = new BinaryWriter(before, Encoding.UTF8, leaveOpen: true)) stateful.save_state_dict(writer);
+        OutsideOfScopes(() =>
         {
-            Stateful().load_state_dict(reader);
-        }
-        catch (Exception e) when (e is EndOfStreamException or ArgumentException)
-        {
-            throw new InvalidDataException($"The state is not one of this {optimizer.GetType().Name}: {e.Message}", e);
-        }
+            try
+            {
+                stateful.load_state_dict(reader);
+            }
+            catch (Exception e) when (e is EndOfStreamException or ArgumentException or FormatException or InvalidDataException)
+            {
+                before.Position = 0;
+                using var undo = new BinaryReader(before, Encoding.UTF8, leaveOpen: true);
+                stateful.load_state_dict(undo);
+                throw new InvalidDataException($"The state is not one of this {optimizer.GetType().Name}: {e.Message}", e);
+            }
+        });
     }
 
     /// <inheritdoc />
@@ -113,6 +139,29 @@ public sealed class TorchOptimizerRule : IUpdateRule
         if (disposed) return;
         foreach (var difference in differences) difference.Dispose();
         disposed = true;
+    }
+
+    /// <summary>
+    /// Does something on a thread of its own, where no dispose scope is open: TorchSharp leaves some of the state that it loads to
+    /// the scope around it, and the optimizer needs it for longer.
+    /// </summary>
+    private static void OutsideOfScopes(Action action)
+    {
+        ExceptionDispatchInfo? failure = null;
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+            }
+            catch (Exception e)
+            {
+                failure = ExceptionDispatchInfo.Capture(e);
+            }
+        });
+        thread.Start();
+        thread.Join();
+        failure?.Throw();
     }
 
     private OptimizerHelper Stateful() =>

@@ -68,6 +68,39 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
         ArrayPool<byte>.Shared.Return(values);
     }
 
+    /// <summary>Writes all elements to a stream, in row-major order.</summary>
+    public void Save(BinaryWriter writer)
+    {
+        if (TryView(out var view))
+        {
+            writer.Write(view);
+            return;
+        }
+
+        var length = Entry.Length * Entry.ElementSize;
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        ReadAll(values.AsSpan(0, length));
+        writer.Write(values.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(values);
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    /// <exception cref="EndOfStreamException">It is cut short. The tensor is as it was.</exception>
+    public void Load(BinaryReader reader)
+    {
+        var length = Entry.Length * Entry.ElementSize;
+        var values = ArrayPool<byte>.Shared.Rent(length);
+        try
+        {
+            reader.ReadExactly(values.AsSpan(0, length));
+            WriteAll(values.AsSpan(0, length));
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(values);
+        }
+    }
+
     /// <summary>A tensor of its own with the same contents, contiguous. Owned by the caller.</summary>
     public Tensor Clone()
     {

@@ -60,6 +60,9 @@ public sealed class ErrorFeedbackMemory : IResidualMemory
     }
 
     /// <inheritdoc/>
+    public void Reset() => residual.Clear();
+
+    /// <inheritdoc/>
     public void SaveState(BinaryWriter writer)
     {
         ResidualState.Save(writer, Description, residual);

@@ -49,6 +49,9 @@ public interface IResidualMemory : IDisposable
     /// <exception cref="ArgumentException"><paramref name="sent"/> does not have n coordinates.</exception>
     void Release(CompressedGradient sent);
 
+    /// <summary>Owes nothing any more, and is as after <see cref="Attach"/>. Called between steps.</summary>
+    void Reset();
+
     /// <summary>Writes the whole state. Called between steps: nothing accumulated that is yet to be released.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>
     void SaveState(BinaryWriter writer);

@@ -125,6 +125,14 @@ public sealed class MomentumCorrectionMemory : IResidualMemory
     }
 
     /// <inheritdoc/>
+    public void Reset()
+    {
+        velocity.Clear();
+        owed.Clear();
+        clipping = null;
+    }
+
+    /// <inheritdoc/>
     public void SaveState(BinaryWriter writer)
     {
         ResidualState.Save(writer, Description, velocity, owed);

@@ -52,6 +52,9 @@ public sealed class NoResidualMemory : IResidualMemory
     }
 
     /// <inheritdoc/>
+    public void Reset() => parts.Clear();
+
+    /// <inheritdoc/>
     public void SaveState(BinaryWriter writer) => ResidualState.Save(writer, Description);
 
     /// <inheritdoc/>

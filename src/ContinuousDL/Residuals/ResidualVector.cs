@@ -56,6 +56,13 @@ internal sealed class ResidualVector : IDisposable
         return all.Slice(offset, length);
     }
 
+    /// <summary>Makes all coordinates zero.</summary>
+    public void Clear()
+    {
+        Span.Clear();
+        GC.KeepAlive(this);
+    }
+
     /// <summary>Checks what a step sent.</summary>
     /// <exception cref="ArgumentException">It is of another length.</exception>
     public void CheckSent(CompressedGradient sent)

@@ -1,0 +1,304 @@
+using System.Buffers.Binary;
+using System.IO.Hashing;
+using System.IO.MemoryMappedFiles;
+using ContinuousDL.Storage;
+using Microsoft.Win32.SafeHandles;
+
+namespace ContinuousDL.History;
+
+/// <summary>
+/// A file of a history on disk: room for the samples [<see cref="Start"/>, <see cref="End"/>), of which the first
+/// <see cref="Committed"/> are there. Written through the file, read through a mapping of it.
+/// </summary>
+/// <remarks>
+/// <para>
+/// The file begins with a header that says which samples it has room for and what they look like. Two small records follow, which
+/// are the only bytes that are ever overwritten: how many samples are committed, and how many of those are known to be on
+/// disk. Then come the samples: input, target, and a checksum of both that has the sample's index as its seed.
+/// </para>
+/// <para>
+/// Implementation notes. Samples are not written through the mapping, because a full disk would then be a signal that ends the
+/// process; this way it is an exception. And the checksum is one of each sample, because samples are read one by one: it finds
+/// damage just when it would do harm, and costs 8 bytes and a pass over what is in the cache already.
+/// </para>
+/// </remarks>
+internal sealed unsafe class HistorySegment : IDisposable
+{
+    public const string Extension = ".samples";
+
+    /// <summary>What a file that is being made is called, until it has its header.</summary>
+    public const string UnfinishedExtension = ".new";
+
+    /// <summary>The bytes of a sample beside the sample.</summary>
+    public const int ChecksumBytes = sizeof(ulong);
+
+    /// <summary>The page that header and records take.</summary>
+    private const int FirstSample = 4096;
+
+    private const int CommitRecord = 2048, FlushRecord = 3072;
+    private const ulong Magic = 0x31_54_53_49_48_4c_44_43; // "CDLHIST1", read as little-endian bytes.
+
+    private readonly string path;
+    private readonly SampleFormat format;
+    private readonly long stride;
+    private SafeFileHandle? file;
+    private SafeMemoryMappedViewHandle? mapping;
+    private byte* samples;
+    private long committed;
+
+    private HistorySegment(string path, SampleFormat format, long start, long rows, SafeFileHandle file)
+    {
+        (this.path, this.format, Start, Rows, this.file) = (path, format, start, rows, file);
+        stride = StrideOf(format);
+    }
+
+    /// <summary>The index of its first sample.</summary>
+    public long Start { get; }
+
+    /// <summary>How many samples it has room for.</summary>
+    public long Rows { get; }
+
+    /// <summary>One past the index of the last sample that it has room for.</summary>
+    public long End => Start + Rows;
+
+    /// <summary>How many samples are there.</summary>
+    public long Committed => Volatile.Read(ref committed);
+
+    public bool IsFull => Committed == Rows;
+
+    /// <summary>How many samples are known to be on disk.</summary>
+    public long Flushed { get; private set; }
+
+    /// <summary>The index of the history's oldest sample, when the last ones were committed here.</summary>
+    public long FirstIndex { get; private set; }
+
+    public SampleFormat Format => format;
+
+    /// <summary>The bytes that a sample takes.</summary>
+    public static long StrideOf(SampleFormat format) => format.Bytes + ChecksumBytes;
+
+    /// <summary>Makes a file. It survives a power loss, empty as it is.</summary>
+    /// <exception cref="IOException">It could not be written.</exception>
+    public static HistorySegment Create(string directory, SampleFormat format, long start, long rows)
+    {
+        var path = Path.Combine(directory, FormattableString.Invariant($"{start:D20}{Extension}"));
+        var header = HeaderOf(format, start, rows);
+        using (var made = File.OpenHandle(path + UnfinishedExtension, FileMode.Create, FileAccess.Write, FileShare.None))
+        {
+            RandomAccess.Write(made, header, 0);
+            RandomAccess.SetLength(made, LengthOf(format, rows));
+            RandomAccess.FlushToDisk(made);
+        }
+
+        DurableFile.Replace(path + UnfinishedExtension, path);
+        var segment = new HistorySegment(path, format, start, rows, File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read));
+        segment.Map();
+        return segment;
+    }
+
+    /// <summary>Opens a file. Nothing of its samples is read but those that may not have got to the disk before a power loss.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="cut">How many samples at the end were committed, but are not whole, and are cut off.</param>
+    /// <exception cref="SampleHistoryException">It is damaged.</exception>
+    public static HistorySegment Open(string path, out long cut)
+    {
+        var file = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read);
+        HistorySegment? segment = null;
+        try
+        {
+            segment = ReadHeader(path, file);
+            segment.ReadRecords(out cut);
+            return segment;
+        }
+        catch
+        {
+            segment?.Dispose();
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Writes whole samples with their checksums, without committing them.</summary>
+    /// <param name="index">The index of the first.</param>
+    /// <param name="rows">The samples, packed.</param>
+    public void Write(long index, ReadOnlySpan<byte> rows) => RandomAccess.Write(file!, rows, FirstSample + ((index - Start) * stride));
+
+    /// <summary>Makes samples that were written part of the file: they survive the end of the process from here on.</summary>
+    /// <param name="count">How many samples there are now.</param>
+    /// <param name="firstIndex">The index of the history's oldest sample.</param>
+    public void Commit(long count, long firstIndex)
+    {
+        WriteRecord(file!, CommitRecord, count, firstIndex);
+        Volatile.Write(ref committed, count);
+        FirstIndex = firstIndex;
+    }
+
+    /// <summary>Makes the committed samples survive a power loss. May be called while another thread does anything else with the file.</summary>
+    public void Flush()
+    {
+        var (handle, count) = (file, Committed);
+        if (count <= Flushed || handle is null) return;
+        try
+        {
+            RandomAccess.FlushToDisk(handle);
+            WriteRecord(handle, FlushRecord, count, 0);
+            Flushed = Math.Max(Flushed, count);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Sealed meanwhile, and so flushed, or deleted.
+        }
+    }
+
+    /// <summary>Gives back what is needed only to write to the file.</summary>
+    public void Seal()
+    {
+        file?.Dispose();
+        file = null;
+    }
+
+    /// <summary>One sample: input, then target.</summary>
+    /// <exception cref="SampleHistoryException">It is damaged.</exception>
+    public ReadOnlySpan<byte> Sample(long index)
+    {
+        var row = Row(index);
+        return IsWhole(index, row) ? row[..^ChecksumBytes] : throw new SampleHistoryException(
+            $"Sample {index} is damaged: it does not have the checksum that it was kept with, in '{path}'.", sampleIndex: index);
+    }
+
+    public bool IsWhole(long index) => IsWhole(index, Row(index));
+
+    public static ulong Checksum(long index, ReadOnlySpan<byte> sample) => XxHash3.HashToUInt64(sample, index);
+
+    public void Delete()
+    {
+        Dispose();
+        File.Delete(path);
+    }
+
+    public void Dispose()
+    {
+        if (samples != null) mapping!.ReleasePointer();
+        samples = null;
+        mapping?.Dispose();
+        file?.Dispose();
+        file = null;
+    }
+
+    private static bool IsWhole(long index, ReadOnlySpan<byte> row) =>
+        BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]) == Checksum(index, row[..^ChecksumBytes]);
+
+    private static long LengthOf(SampleFormat format, long rows) => checked(FirstSample + (rows * StrideOf(format)));
+
+    private static byte[] HeaderOf(SampleFormat format, long start, long rows)
+    {
+        var header = new byte[FirstSample];
+        using var stream = new MemoryStream(header, 0, CommitRecord);
+        using var writer = new BinaryWriter(stream);
+        writer.Write(Magic);
+        writer.Write(start);
+        writer.Write(rows);
+        format.Input.Save(writer);
+        format.Target.Save(writer);
+        writer.Write(XxHash3.HashToUInt64(header.AsSpan(0, (int)stream.Position)));
+        return header;
+    }
+
+    private static HistorySegment ReadHeader(string path, SafeFileHandle file)
+    {
+        try
+        {
+            var header = new byte[CommitRecord];
+            if (RandomAccess.Read(file, header, 0) < header.Length) throw new EndOfStreamException();
+            using var stream = new MemoryStream(header);
+            using var reader = new BinaryReader(stream);
+            if (reader.ReadUInt64() != Magic) throw new InvalidDataException("it does not begin as one");
+            var (start, rows) = (reader.ReadInt64(), reader.ReadInt64());
+            var format = new SampleFormat(RowFormat.Load(reader), RowFormat.Load(reader));
+            var bytes = (int)stream.Position;
+            if (reader.ReadUInt64() != XxHash3.HashToUInt64(header.AsSpan(0, bytes))) throw new InvalidDataException("the checksum of its header is wrong");
+            return new HistorySegment(path, format, start, rows, file);
+        }
+        catch (Exception e) when (e is InvalidDataException or EndOfStreamException)
+        {
+            var reason = e is InvalidDataException ? e.Message : "it is too short";
+            throw new SampleHistoryException($"'{path}' is no file of a history, or damaged: {reason}.", e);
+        }
+    }
+
+    private void ReadRecords(out long cut)
+    {
+        // A record that is damaged says nothing: then the samples themselves say how many there are.
+        var isKnown = ReadRecord(CommitRecord, out var count, out var firstIndex) && count >= 0 && count <= Rows;
+        Flushed = isKnown && ReadRecord(FlushRecord, out var flushed, out _) && flushed >= 0 && flushed <= count ? flushed : 0;
+        var length = RandomAccess.GetLength(file!);
+        var inFile = Math.Clamp((length - FirstSample) / stride, 0, Rows);
+        if (inFile < Flushed)
+        {
+            throw new SampleHistoryException($"'{path}' is cut short: of {Flushed} samples that were on disk it holds {inFile}.");
+        }
+
+        if (length != LengthOf(format, Rows)) RandomAccess.SetLength(file!, LengthOf(format, Rows));
+        Map();
+        var claimed = isKnown ? count : Rows;
+        var whole = Flushed;
+        while (whole < Math.Min(claimed, inFile) && IsWhole(Start + whole)) whole++;
+        cut = isKnown ? count - whole : 0;
+        FirstIndex = isKnown ? firstIndex : Start;
+        if (isKnown && cut == 0) committed = count;
+        else CutAt(whole, claimed);
+    }
+
+    /// <summary>Ends the file at a sample, for good: what lies behind must not look whole should the record be lost later.</summary>
+    private void CutAt(long count, long claimed)
+    {
+        var zeros = new byte[1 << 16];
+        var end = FirstSample + (claimed * stride);
+        for (var position = FirstSample + (count * stride); position < end; position += zeros.Length)
+        {
+            RandomAccess.Write(file!, zeros.AsSpan(0, (int)Math.Min(zeros.Length, end - position)), position);
+        }
+
+        Commit(count, FirstIndex);
+        RandomAccess.FlushToDisk(file!);
+        WriteRecord(file!, FlushRecord, count, 0);
+        Flushed = count;
+    }
+
+    private void Map()
+    {
+        using var map = MemoryMappedFile.CreateFromFile(file!, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
+        var length = LengthOf(format, Rows);
+
+        // The view outlives the map and the file: a history of many files holds no handles on those that are full.
+        mapping = map.CreateViewAccessor(0, length, MemoryMappedFileAccess.Read).SafeMemoryMappedViewHandle;
+        byte* start = null;
+        mapping.AcquirePointer(ref start);
+        DurableFile.ExpectRandomAccess(start, (nuint)length);
+        samples = start + FirstSample;
+    }
+
+    private ReadOnlySpan<byte> Row(long index) => new(samples + ((index - Start) * stride), (int)stride);
+
+    private void WriteRecord(SafeFileHandle handle, int position, long first, long second)
+    {
+        // One write within one sector of the disk: there or not there, also when the process or the machine ends meanwhile.
+        Span<byte> record = stackalloc byte[24];
+        BinaryPrimitives.WriteInt64LittleEndian(record, first);
+        BinaryPrimitives.WriteInt64LittleEndian(record[8..], second);
+        BinaryPrimitives.WriteUInt64LittleEndian(record[16..], XxHash3.HashToUInt64(record[..16], Start + position));
+        RandomAccess.Write(handle, record, position);
+    }
+
+    /// <summary>Reads a record; one that was never written is zero.</summary>
+    private bool ReadRecord(int position, out long first, out long second)
+    {
+        Span<byte> record = stackalloc byte[24];
+        record.Clear();
+        _ = RandomAccess.Read(file!, record, position);
+        first = BinaryPrimitives.ReadInt64LittleEndian(record);
+        second = BinaryPrimitives.ReadInt64LittleEndian(record[8..]);
+        return !record.ContainsAnyExcept((byte)0)
+            || BinaryPrimitives.ReadUInt64LittleEndian(record[16..]) == XxHash3.HashToUInt64(record[..16], Start + position);
+    }
+}

@@ -1,0 +1,12 @@
+namespace ContinuousDL.History;
+
+/// <summary>A history on disk is damaged, in use by another process, or can't be written to.</summary>
+/// <remarks>What was damaged is never guessed: samples that can't be shown to be whole are not given out.</remarks>
+public sealed class SampleHistoryException : IOException
+{
+    internal SampleHistoryException(string message, Exception? inner = null, long? sampleIndex = null)
+        : base(message, inner) => SampleIndex = sampleIndex;
+
+    /// <summary>The index of the sample that is damaged; null where it is not about a single one.</summary>
+    public long? SampleIndex { get; }
+}
