@@ -1,71 +1,41 @@
-// A trainer that is made to be killed: takes in samples, steps, and saves checkpoints until somebody ends it, and says what it
-// has done when it is done. Started again in the same directory, it goes on where it was.
+// What the crash test starts: a trainer that is made to be killed, and replicas that follow it meanwhile.
 //
-//   ready END SEQUENCE PENDING   it has opened history and checkpoint
-//   kept END                     Observe has returned for all samples before END
-//   saved SEQUENCE               a checkpoint of that sequence is on disk
-using ContinuousDL;
+//   train DIRECTORY SEED [finish]
+//     Takes in samples, steps, publishes updates and saves checkpoints until somebody ends it; with "finish", a few times only.
+//     Started again in the same directory it goes on where it was, with the replicas where they are.
+//       ready END SEQUENCE PENDING   it has opened history, log and checkpoint
+//       kept END                     Observe has returned for all samples before END
+//       published SEQUENCE           the update of that sequence is in the log
+//       saved SEQUENCE               a checkpoint of that sequence is on disk
+//       done RUN SEQUENCE DIGEST     it has finished, in that state
+//
+//   follow DIRECTORY
+//     Follows the updates in the directory until its input ends.
+//       at RUN SEQUENCE DIGEST VERIFIED   its replica has that state
 using ContinuousDL.CrashTest;
-using ContinuousDL.History;
-using ContinuousDL.Optimization;
-using static TorchSharp.torch;
-
-var (directory, random) = (args[0], new Random(int.Parse(args[1])));
-var saying = new Lock();
-var checkpoint = Path.Combine(directory, "trainer.checkpoint");
-set_num_threads(1);
 
 // Whoever started it holds the other end: when that one is gone, nobody would end this.
+using var stop = new CancellationTokenSource();
 _ = Task.Run(() =>
 {
     while (Console.In.Read() >= 0)
     {
     }
 
-    Environment.Exit(0);
+    stop.Cancel();
 });
 
-using var model = nn.Sequential(("hidden", nn.Linear(CrashSamples.Features, 16)), ("relu", nn.ReLU()), ("output", nn.Linear(16, CrashSamples.Classes)));
-using var loss = nn.CrossEntropyLoss();
-using var optimizer = new FusedAdam(model.parameters());
-
-// Small files, so that the process is also killed while one is begun.
-var history = new MappedSampleHistory(Path.Combine(directory, "samples"), new() { SegmentBytes = 4 << 10 });
-var options = new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4, Density = 0.05 };
-var components = new ProactiveTrainerComponents { History = history };
-using var trainer = File.Exists(checkpoint)
-    ? ProactiveTrainer.Restore(checkpoint, model, loss, optimizer, options, components)
-    : new ProactiveTrainer(model, loss, optimizer, options, components);
-
-// From the first sample on there is a checkpoint that counts it as new.
-if (!File.Exists(checkpoint)) trainer.SaveCheckpoint(checkpoint);
-Say($"ready {history.EndIndex} {trainer.Deployed.Sequence} {trainer.PendingSamples}");
-
-var saving = Task.CompletedTask;
-while (true)
+switch (args)
 {
-    using var scope = NewDisposeScope();
-    var (inputs, targets) = CrashSamples.Make(history.EndIndex, random.Next(1, 9));
-    var observed = trainer.Observe(inputs, targets);
-    Say($"kept {history.EndIndex}");
-    if (!observed.IsStepDue) continue;
-    trainer.Step().Dispose();
-    if (random.Next(4) > 0 || !saving.IsCompleted) continue;
-    await saving;
-    saving = Save(trainer.Deployed.Sequence);
+    case ["train", var directory, var seed, ..]:
+        await TrainerProgram.RunAsync(directory, new Random(int.Parse(seed)), steps: args is [.., "finish"] ? 5 : null, stop.Token);
+        break;
+    case ["follow", var directory]:
+        await FollowerProgram.RunAsync(directory, stop.Token);
+        break;
+    default:
+        Console.Error.WriteLine("train DIRECTORY SEED [finish], or follow DIRECTORY");
+        return 2;
 }
 
-async Task Save(long sequence)
-{
-    await trainer.SaveCheckpointAsync(checkpoint);
-    Say($"saved {sequence}");
-}
-
-void Say(string line)
-{
-    lock (saying)
-    {
-        Console.Out.WriteLine(line);
-        Console.Out.Flush();
-    }
-}
+return 0;
