@@ -1,0 +1,271 @@
+"""Follows a ContinuousDL trainer: reads its snapshots and updates (docs/wire-format.md) into a dict of numpy arrays.
+
+    model = Model(open("snapshot.safetensors", "rb").read())
+    model.apply(message)                      # True, or False when the model has that state already
+    torch_module.load_state_dict({name: torch.from_numpy(array) for name, array in model.arrays.items()})
+
+Needs Python 3.9 and numpy. bfloat16 arrays hold their bits as uint16 (torch: .view(torch.bfloat16)). Whatever is refused
+raises a ValueError and changes nothing.
+"""
+
+import hashlib
+import hmac
+import json
+import uuid
+
+import numpy as np
+
+from xxh3 import xxh3_64
+
+_M64 = (1 << 64) - 1
+_DTYPES = {"BOOL": ("Bool", "u1"), "U8": ("Byte", "u1"), "I8": ("Int8", "i1"), "I16": ("Int16", "<i2"), "F16": ("Float16", "<f2"),
+           "BF16": ("BFloat16", "<u2"), "I32": ("Int32", "<i4"), "F32": ("Float32", "<f4"), "I64": ("Int64", "<i8"),
+           "F64": ("Float64", "<f8"), "C64": ("ComplexFloat32", "<c8")}
+_FORMATS = {"Float32": 32, "Float64": 64, "BFloat16": 16, "Float16": 16}
+_FIXED = {2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
+
+
+def _require(condition, problem):
+    if not condition:
+        raise ValueError(problem)
+
+
+def read_snapshot(data):
+    """A safetensors file: the arrays by name, the dtypes by name, and the metadata."""
+    length = int.from_bytes(data[:8], "little")
+    _require(8 <= len(data) and length <= min(len(data) - 8, 100_000_000), "the header is longer than the file")
+    header = json.loads(data[8:8 + length])
+    metadata, body, arrays, dtypes = header.pop("__metadata__", {}), data[8 + length:], {}, {}
+    for name, tensor in header.items():
+        start, end = tensor["data_offsets"]
+        dtypes[name], code = _DTYPES[tensor["dtype"]]
+        _require(0 <= start <= end <= len(body), f"{name} is not in the file")
+        arrays[name] = np.frombuffer(body[start:end], code).reshape(tensor["shape"]).copy()
+    return arrays, dtypes, metadata
+
+
+def _mix(z):
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _digest(coordinates, bits):
+    """The sum of the hashes of coordinates and the bits of their values."""
+    offset = _mix((coordinates.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    return int(_mix(offset + bits.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)).sum(dtype=np.uint64))
+
+
+class _Bits:
+    """Bits from the most significant of each byte to the least."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def read(self, count):
+        end = self.at + count
+        _require(end <= 8 * len(self.data), "the message ends early")
+        word = int.from_bytes(self.data[self.at // 8:(end + 7) // 8], "big") >> (-end % 8)
+        self.at = end
+        return word & ((1 << count) - 1)
+
+    def align(self):
+        _require(self.read(-self.at % 8) == 0, "unused bits are set")
+
+
+class _Code:
+    """A canonical prefix code of 40 symbols, and the sizes that separate the classes of changes."""
+
+    def __init__(self, bits, is_float):
+        if is_float:
+            q = bits.read(5)
+            base = bits.read(31 - q) << q
+            steps = [i if i <= 24 else 23 + (1 << (i - 24)) for i in range(37)]
+            self.sizes = np.array([min(0x7F800000, base + (step << q)) for step in steps], np.uint32).view(np.float32)
+        lengths = [bits.read(4) for _ in range(40)] if bits.read(1) else [_FIXED.get(s, 12) for s in range(40)]
+        _require(all(length <= 12 for length in lengths) and sum(2.0 ** -length for length in lengths if length) <= 1, "the code is not valid")
+        self.symbols, code, previous = {}, 0, 0
+        for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths) if length):
+            code <<= length - previous
+            self.symbols[length, code] = symbol
+            code, previous = code + 1, length
+
+    def read(self, bits):
+        code = 0
+        for length in range(1, 13):
+            code = code << 1 | bits.read(1)
+            if (length, code) in self.symbols:
+                return self.symbols[length, code]
+        raise ValueError("there is no such code")
+
+
+def _float(bits, kind):
+    """The value of some bits: float64 for Float64, float32 otherwise."""
+    if kind == "Float64":
+        return np.array([bits], np.uint64).view(np.float64)[0]
+    if kind == "Float16":
+        return np.float32(np.array([bits], np.uint16).view(np.float16)[0])
+    return np.array([bits << 16 if kind == "BFloat16" else bits], np.uint32).view(np.float32)[0]
+
+
+def _round(value, kind):
+    """The bits of a value that is not NaN in a format."""
+    if kind == "Float64":
+        return int(np.array([value], np.float64).view(np.uint64)[0])
+    if kind == "Float16":
+        return int(np.array([value], np.float32).astype(np.float16).view(np.uint16)[0])
+    bits = int(np.array([value], np.float32).view(np.uint32)[0])
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 if kind == "BFloat16" else bits
+
+
+def _read_float(bits, code, old, element, kind):
+    """A new value in its format; old is the bits of the old one in the tensor's dtype."""
+    width = _FORMATS[kind]
+    half = 1 << (width - 1)
+    negative = bits.read(1)
+    symbol = code.read(bits)
+    if symbol == 39:
+        return bits.read(width)
+    old ^= negative << (_FORMATS[element] - 1)
+    a = _float(old, element)
+    _require(np.isfinite(a), "a change of a value that is not finite")
+
+    def order(b):
+        return b + half if b < half else 2 * half - 1 - b
+
+    def bound(s):
+        if s == 39:
+            return order(_round(np.inf, kind))
+        first = order(_round(a, kind))
+        return first + s if s < 2 else max(first + 1, order(_round(a + code.sizes[s - 2].astype(a.dtype), kind)))
+
+    with np.errstate(over="ignore"):
+        low, high = bound(symbol), bound(symbol + 1)
+    _require(high > low, "the class is empty")
+    v = (high - low).bit_length() - 1
+    x, short = bits.read(v), (2 << v) - (high - low)
+    x = x if x < short else 2 * x + bits.read(1) - short
+    new = low + x
+    return (new - half if new >= half else 2 * half - 1 - new) ^ (negative << (width - 1))
+
+
+def _read_integer(bits, code, old, width):
+    count = code.read(bits)
+    z = bits.read(width) if count == 39 else 0 if count == 0 else 1 << (count - 1) | bits.read(count - 1)
+    return (old + (z >> 1 if z % 2 == 0 else -(z >> 1) - 1)) % (1 << width)
+
+
+def _read_coordinates(bits, k, n):
+    listed = min(k, n - k)
+    total, count, at, result = 8 * ((n - listed) // (listed + 1)), 8, -1, np.empty(listed, np.int64)
+    for i in range(listed):
+        r = 0
+        while 25 * count << r < 12 * total + 6 * count:
+            r += 1
+        q = 0
+        while q < 24 and not bits.read(1):
+            q += 1
+        gap = q << r | bits.read(r) if q < 24 else bits.read(31)
+        at += gap + 1
+        _require(at < n, "a coordinate is beyond the model")
+        result[i], total, count = at, total + gap, count + 1
+        if count == 64:
+            total, count = total // 2, 32
+    bits.align()
+    return np.setdiff1d(np.arange(n), result, assume_unique=True) if 2 * k > n else result
+
+
+class Model:
+    """A model's state, which snapshots begin and updates move on."""
+
+    def __init__(self, snapshot, hmac_key=None):
+        self.arrays, self.dtypes, metadata = read_snapshot(snapshot)
+        self.tensors = json.loads(metadata["continuousdl.tensors"])
+        self.fingerprint = int(metadata["continuousdl.fingerprint"], 16)
+        self.run = uuid.UUID(metadata["continuousdl.run"])
+        self.sequence = int(metadata["continuousdl.sequence"])
+        self.offsets = np.cumsum([0] + [self.arrays[name].size for name, _ in self.tensors])
+        self.hmac_key = hmac_key
+        self.digest = self.compute_digest()
+        _require(self.digest == int(metadata["continuousdl.digest"], 16), "the snapshot is damaged")
+
+    def compute_digest(self):
+        """The digest of the state, from every value."""
+        return sum(_digest(np.arange(self.offsets[t], self.offsets[t + 1]), self._bits(t)) for t in range(len(self.tensors))) & _M64
+
+    def apply(self, message):
+        """Applies an update. True when it was, False when the model has that state or a later one already."""
+        flags, signature = message[3], {0: 0, 1: 32, 2: 64}.get(message[3] >> 5, -1)
+        _require(message[:3] == b"CU\x01" and flags < 128 and signature >= 0, "this is no message of version 1")
+        body = message[:len(message) - signature]
+        _require(xxh3_64(body[:-4]) & 0xFFFFFFFF == int.from_bytes(body[-4:], "little"), "the message is damaged")
+        if self.hmac_key is not None:
+            right = hmac.new(self.hmac_key, body, hashlib.sha256).digest()
+            _require(signature == 32 and hmac.compare_digest(right, message[-32:]), "the signature is not right")
+
+        whole, relative, full, precision = flags & 1, flags & 2, flags & 4, flags >> 3 & 3
+        run, at = (body[8:24], 24) if full else (body[8:12], 12)
+        numbers = []
+        for _ in range(3):
+            value = shift = 0
+            while shift == 0 or body[at - 1] & 128:
+                value |= (body[at] & 127) << shift
+                at, shift = at + 1, shift + 7
+            numbers.append(value)
+        sequence, steps, k = numbers
+        digest, payload, n = int.from_bytes(body[at:at + 8], "little"), body[at + 8:-4], int(self.offsets[-1])
+        _require(int.from_bytes(body[4:8], "little") == self.fingerprint & 0xFFFFFFFF, "the message is for another model")
+        mine = self.run.bytes if full else (xxh3_64(self.run.bytes) & 0xFFFFFFFF).to_bytes(4, "little")
+        _require(run == mine, "the message is of another training run")
+        if sequence <= self.sequence:
+            return False
+        _require(sequence - steps <= self.sequence and not (relative and sequence - steps != self.sequence), "updates are missing")
+        _require(k <= n and 8 * len(payload) >= k + (0 if whole else min(k, n - k)), "the message is too short for its coordinates")
+
+        bits = _Bits(payload)
+        coordinates = np.arange(n) if whole else _read_coordinates(bits, k, n)
+        codes, changes, after = {}, [], self.digest
+        for t in np.unique(np.searchsorted(self.offsets, coordinates, "right") - 1):
+            own = coordinates[(coordinates >= self.offsets[t]) & (coordinates < self.offsets[t + 1])]
+            (name, kind), old = self.tensors[t], self._bits(t)[own - self.offsets[t]]
+            element, width = self.dtypes[name], 8 * self.arrays[name].itemsize
+            form = ["Float32", "BFloat16", "Float16"][precision] if (kind, element) == ("parameter", "Float32") else element
+            new = np.empty_like(old)
+            for j, before in enumerate(old if relative else np.zeros_like(old)):
+                if (kind, element) not in codes:
+                    codes[kind, element] = _Code(bits, element in _FORMATS)
+                code = codes[kind, element]
+                if element not in _FORMATS:
+                    new[j] = _read_integer(bits, code, int(before), width)
+                elif form == element:
+                    new[j] = _read_float(bits, code, int(before), element, form)
+                else:
+                    new[j] = _round(_float(_read_float(bits, code, int(before), element, form), form), element)
+            after += _digest(own, new) - _digest(own, old)
+            changes.append((t, own - self.offsets[t], new))
+        bits.align()
+        _require(bits.at == 8 * len(payload), "something follows the values")
+        _require(after & _M64 == digest, "the state after the update would not be the trainer's")
+        for t, positions, new in changes:
+            self._bits(t)[positions] = new
+        self.sequence, self.digest = sequence, digest
+        return True
+
+    def _bits(self, t):
+        """A tensor's values as unsigned integers: a flat view."""
+        array = self.arrays[self.tensors[t][0]]
+        return array.reshape(-1).view(f"<u{array.itemsize}")
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) < 2:
+        sys.exit("python3 continuousdl.py SNAPSHOT [MESSAGE ...]: applies the messages, and says which state each leads to")
+    with open(sys.argv[1], "rb") as file:
+        model = Model(file.read())
+    print(model.sequence, f"{model.digest:016x}")
+    for path in sys.argv[2:]:
+        with open(path, "rb") as file:
+            applied = model.apply(file.read())
+        print(model.sequence, f"{model.compute_digest():016x}", "applied" if applied else "had it")
