@@ -141,6 +141,7 @@ public sealed partial class ProactiveTrainer
         var update = StateDifference.Between(
             replicas, deployed.CreateSnapshot(), new UpdateIdentity(runId, replicas.Sequence, sequence, deployed.Layout.Fingerprint, deployed.Digest));
         deployed.Renumber(runId, sequence);
+        metrics.RecordUpdate(update.Count, update.SizeInBytes);
         Log.Continued(logger, sequence, update.Count);
         return update;
     }
@@ -174,6 +175,7 @@ public sealed partial class ProactiveTrainer
             throw;
         }
 
+        metrics.RecordUpdate(update.Count, update.SizeInBytes);
         Log.RolledBack(logger, deployed.Sequence, older.Sequence);
         return update;
     }

@@ -14,7 +14,7 @@ namespace ContinuousDL.History;
 /// <para>
 /// The file begins with a header that says which samples it has room for and what they look like. Two small records follow, which
 /// are the only bytes that are ever overwritten: how many samples are committed, and how many of those are known to be on
-/// disk. Then come the samples: input, target, and a checksum of both that has the sample's index as its seed.
+/// disk. Then come the samples: input, target, and a checksum of both and of the sample's index.
 /// </para>
 /// <para>
 /// Implementation notes. Samples are not written through the mapping, because a full disk would then be a signal that ends the
@@ -157,18 +157,33 @@ internal sealed unsafe class HistorySegment : IDisposable
         file = null;
     }
 
-    /// <summary>One sample: input, then target.</summary>
+    /// <summary>Copies a sample out of the file.</summary>
+    /// <param name="index">The sample.</param>
+    /// <param name="input">Receives its input.</param>
+    /// <param name="target">Receives its target.</param>
     /// <exception cref="SampleHistoryException">It is damaged.</exception>
-    public ReadOnlySpan<byte> Sample(long index)
+    public void Read(long index, Span<byte> input, Span<byte> target)
     {
         var row = Row(index);
-        return IsWhole(index, row) ? row[..^ChecksumBytes] : throw new SampleHistoryException(
+        row[..input.Length].CopyTo(input);
+        row.Slice(input.Length, target.Length).CopyTo(target);
+
+        // Of the copies: they are in the cache, and what is given out is what was checked.
+        if (Checksum(index, input, target) == BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..])) return;
+        throw new SampleHistoryException(
             $"Sample {index} is damaged: it does not have the checksum that it was kept with, in '{path}'.", sampleIndex: index);
     }
 
-    public bool IsWhole(long index) => IsWhole(index, Row(index));
+    public bool IsWhole(long index)
+    {
+        var row = Row(index);
+        var (input, target) = (format.Input.Bytes, format.Target.Bytes);
+        return Checksum(index, row[..(int)input], row.Slice((int)input, (int)target)) == BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]);
+    }
 
-    public static ulong Checksum(long index, ReadOnlySpan<byte> sample) => XxHash3.HashToUInt64(sample, index);
+    /// <summary>The checksum of the target, with that of the input as its seed, whose own is the index: one for each sample at each place.</summary>
+    public static ulong Checksum(long index, ReadOnlySpan<byte> input, ReadOnlySpan<byte> target) =>
+        XxHash3.HashToUInt64(target, (long)XxHash3.HashToUInt64(input, index));
 
     public void Delete()
     {
@@ -184,9 +199,6 @@ internal sealed unsafe class HistorySegment : IDisposable
         file?.Dispose();
         file = null;
     }
-
-    private static bool IsWhole(long index, ReadOnlySpan<byte> row) =>
-        BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]) == Checksum(index, row[..^ChecksumBytes]);
 
     private static long LengthOf(SampleFormat format, long rows) => checked(FirstSample + (rows * StrideOf(format)));
 
@@ -270,11 +282,11 @@ internal sealed unsafe class HistorySegment : IDisposable
         using var map = MemoryMappedFile.CreateFromFile(file!, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
         var length = LengthOf(format, Rows);
 
+        // Linux is not told that access is random: it notices by itself, and with that advice reading what it has in memory was several times slower.
         // The view outlives the map and the file: a history of many files holds no handles on those that are full.
         mapping = map.CreateViewAccessor(0, length, MemoryMappedFileAccess.Read).SafeMemoryMappedViewHandle;
         byte* start = null;
         mapping.AcquirePointer(ref start);
-        DurableFile.ExpectRandomAccess(start, (nuint)length);
         samples = start + FirstSample;
     }
 

@@ -6,7 +6,6 @@ namespace ContinuousDL.Storage;
 internal static partial class DurableFile
 {
     private const int InvalidArgument = 22;
-    private const int RandomAccessAdvice = 1;
 
     /// <summary>Gives a finished file its name, in place of a file that may have it: whoever looks sees the old one or the new one.</summary>
     /// <param name="temporary">The file, in the same directory, flushed to disk.</param>
@@ -35,12 +34,6 @@ internal static partial class DurableFile
         }
     }
 
-    /// <summary>Tells the system that mapped memory will be read here and there, so that it does not read ahead in vain. A hint: it may have no effect.</summary>
-    public static unsafe void ExpectRandomAccess(void* address, nuint length)
-    {
-        if (!OperatingSystem.IsWindows()) _ = Advise(address, length, RandomAccessAdvice);
-    }
-
     private static IOException Failure(string directory) =>
         new($"The directory '{directory}' could not be flushed to disk: {Marshal.GetLastPInvokeErrorMessage()}");
 
@@ -52,7 +45,4 @@ internal static partial class DurableFile
 
     [LibraryImport("libc", EntryPoint = "close")]
     private static partial int Close(int descriptor);
-
-    [LibraryImport("libc", EntryPoint = "posix_madvise")]
-    private static unsafe partial int Advise(void* address, nuint length, int advice);
 }
