@@ -242,7 +242,11 @@ internal sealed unsafe class HistorySegment : IDisposable
     {
         // A record that is damaged says nothing: then the samples themselves say how many there are.
         var isKnown = ReadRecord(CommitRecord, out var count, out var firstIndex) && count >= 0 && count <= Rows;
-        Flushed = isKnown && ReadRecord(FlushRecord, out var flushed, out _) && flushed >= 0 && flushed <= count ? flushed : 0;
+        if (!ReadRecord(FlushRecord, out var flushed, out _) || flushed < 0 || flushed > Rows) flushed = 0;
+
+        // What was flushed was committed before: a record that says otherwise is not empty, but lost.
+        if (count == 0 && flushed > 0) isKnown = false;
+        Flushed = isKnown && flushed <= count ? flushed : 0;
         var length = RandomAccess.GetLength(file!);
         var inFile = Math.Clamp((length - FirstSample) / stride, 0, Rows);
         if (inFile < Flushed)
