@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.IO.MemoryMappedFiles;
@@ -34,6 +35,9 @@ internal sealed unsafe class HistorySegment : IDisposable
 
     /// <summary>The page that header and records take.</summary>
     private const int FirstSample = 4096;
+
+    /// <summary>How many bytes are read at a time to see what is whole, unless a sample takes more.</summary>
+    private const int ScanBytes = 1 << 18;
 
     private const int CommitRecord = 2048, FlushRecord = 3072;
     private const ulong Magic = 0x31_54_53_49_48_4c_44_43; // "CDLHIST1", read as little-endian bytes.
@@ -174,12 +178,7 @@ internal sealed unsafe class HistorySegment : IDisposable
             $"Sample {index} is damaged: it does not have the checksum that it was kept with, in '{path}'.", sampleIndex: index);
     }
 
-    public bool IsWhole(long index)
-    {
-        var row = Row(index);
-        var (input, target) = (format.Input.Bytes, format.Target.Bytes);
-        return Checksum(index, row[..(int)input], row.Slice((int)input, (int)target)) == BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]);
-    }
+    public bool IsWhole(long index) => IsWhole(index, Row(index));
 
     /// <summary>The checksum of the target, with that of the input as its seed, whose own is the index: one for each sample at each place.</summary>
     public static ulong Checksum(long index, ReadOnlySpan<byte> input, ReadOnlySpan<byte> target) =>
@@ -198,6 +197,12 @@ internal sealed unsafe class HistorySegment : IDisposable
         mapping?.Dispose();
         file?.Dispose();
         file = null;
+    }
+
+    private bool IsWhole(long index, ReadOnlySpan<byte> row)
+    {
+        var (input, target) = (format.Input.Bytes, format.Target.Bytes);
+        return Checksum(index, row[..(int)input], row.Slice((int)input, (int)target)) == BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]);
     }
 
     private static long LengthOf(SampleFormat format, long rows) => checked(FirstSample + (rows * StrideOf(format)));
@@ -254,27 +259,38 @@ internal sealed unsafe class HistorySegment : IDisposable
             throw new SampleHistoryException($"'{path}' is cut short: of {Flushed} samples that were on disk it holds {inFile}.");
         }
 
-        if (length != LengthOf(format, Rows)) RandomAccess.SetLength(file!, LengthOf(format, Rows));
-        Map();
-        var claimed = isKnown ? count : Rows;
-        var whole = Flushed;
-        while (whole < Math.Min(claimed, inFile) && IsWhole(Start + whole)) whole++;
+        var whole = CountWhole(Flushed, Math.Min(isKnown ? count : Rows, inFile));
         cut = isKnown ? count - whole : 0;
         FirstIndex = isKnown ? firstIndex : Start;
         if (isKnown && cut == 0) committed = count;
-        else CutAt(whole, claimed);
+        else CutAt(whole);
+        if (RandomAccess.GetLength(file!) != LengthOf(format, Rows)) RandomAccess.SetLength(file!, LengthOf(format, Rows));
+        Map();
+    }
+
+    /// <summary>Where the first sample in [from, to) is that is not whole; <paramref name="to"/> if there is none.</summary>
+    private long CountWhole(long from, long to)
+    {
+        var atOnce = Math.Max(1, ScanBytes / stride);
+        var buffer = from < to ? ArrayPool<byte>.Shared.Rent((int)(atOnce * stride)) : [];
+        while (from < to)
+        {
+            var rows = buffer.AsSpan(0, (int)(Math.Min(atOnce, to - from) * stride));
+            var read = RandomAccess.Read(file!, rows, FirstSample + (from * stride));
+            var whole = 0L;
+            while ((whole + 1) * stride <= read && IsWhole(Start + from + whole, rows.Slice((int)(whole * stride), (int)stride))) whole++;
+            from += whole;
+            if (whole == 0) break;
+        }
+
+        if (buffer.Length > 0) ArrayPool<byte>.Shared.Return(buffer);
+        return from;
     }
 
     /// <summary>Ends the file at a sample, for good: what lies behind must not look whole should the record be lost later.</summary>
-    private void CutAt(long count, long claimed)
+    private void CutAt(long count)
     {
-        var zeros = new byte[1 << 16];
-        var end = FirstSample + (claimed * stride);
-        for (var position = FirstSample + (count * stride); position < end; position += zeros.Length)
-        {
-            RandomAccess.Write(file!, zeros.AsSpan(0, (int)Math.Min(zeros.Length, end - position)), position);
-        }
-
+        RandomAccess.SetLength(file!, FirstSample + (count * stride));
         Commit(count, FirstIndex);
         RandomAccess.FlushToDisk(file!);
         WriteRecord(file!, FlushRecord, count, 0);
