@@ -69,6 +69,7 @@ public sealed partial class ProactiveTrainer
     /// <summary>Saves everything that decides the next steps, and waits until it is on disk.</summary>
     /// <param name="path">The file; one that is there is replaced, at once and as a whole.</param>
     /// <exception cref="IOException">It could not be written. What was there is still there.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be written. What was there is still there.</exception>
     /// <exception cref="NotSupportedException">The optimizer does not offer its state.</exception>
     /// <remarks>As <see cref="SaveCheckpointAsync"/>.</remarks>
     public void SaveCheckpoint(string path) => SaveCheckpointAsync(path).GetAwaiter().GetResult();
@@ -77,8 +78,8 @@ public sealed partial class ProactiveTrainer
     /// <param name="path">The file; one that is there is replaced, at once and as a whole.</param>
     /// <param name="cancellationToken">Gives up writing. What was there is still there.</param>
     /// <returns>
-    /// Ends when the checkpoint survives a power loss; fails with an <see cref="IOException"/> when it could not be written, which
-    /// is logged as well.
+    /// Ends when the checkpoint survives a power loss; fails with an <see cref="IOException"/> or
+    /// <see cref="UnauthorizedAccessException"/> when it could not be written, which is logged as well.
     /// </returns>
     /// <remarks>
     /// <para>
@@ -86,6 +87,10 @@ public sealed partial class ProactiveTrainer
     /// and compressor; the sampler and which samples are new; the evaluator; TorchSharp's random state on the CPU. The samples
     /// are not part of it: a <see cref="MappedSampleHistory"/> has them anyway, and is flushed first; an
     /// <see cref="InMemorySampleHistory"/> has to be filled again, in the same order, before a trainer is restored with it.
+    /// </para>
+    /// <para>
+    /// Save one before the first arrivals, too: a trainer that is made anew over a history that is there takes all of it as
+    /// trained on. Nothing has to be kept of older checkpoints.
     /// </para>
     /// <para>
     /// Takes the memory of a copy until it is written. Saves are written one after the other, in the order of the calls: await
@@ -140,6 +145,7 @@ public sealed partial class ProactiveTrainer
         var sequence = replicas.Sequence < deployed.Sequence ? deployed.Sequence : replicas.Sequence + 1;
         var update = ModelUpdate.Between(replicas, deployed.CreateSnapshot(), sequence, runId);
         deployed.Renumber(runId, sequence);
+        metrics.RecordUpdate(update.Count, update.SizeInBytes);
         Log.Continued(logger, sequence, update.Count);
         return update;
     }
@@ -170,6 +176,7 @@ public sealed partial class ProactiveTrainer
             throw;
         }
 
+        metrics.RecordUpdate(update.Count, update.SizeInBytes);
         Log.RolledBack(logger, deployed.Sequence, older.Sequence);
         return update;
     }

@@ -51,7 +51,7 @@ internal sealed class CheckpointFile : IDisposable
         }
         catch
         {
-            File.Delete(temporary);
+            Discard(temporary);
             throw;
         }
     }
@@ -122,6 +122,18 @@ internal sealed class CheckpointFile : IDisposable
         Span<byte> checksum = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteUInt64LittleEndian(checksum, hash.GetCurrentHashAsUInt64());
         stream.Write(checksum);
+    }
+
+    private static void Discard(string temporary)
+    {
+        try
+        {
+            File.Delete(temporary);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // What was in the way of writing may be in the way of deleting, too; the next save writes over it.
+        }
     }
 
     private static byte[] HeaderOf(StateCopy state)

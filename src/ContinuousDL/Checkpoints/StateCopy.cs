@@ -7,9 +7,11 @@ namespace ContinuousDL.Checkpoints;
 /// it goes on.
 /// </summary>
 /// <remarks>In blocks, so that it grows without copying what is there, beyond what an array can hold.</remarks>
-internal sealed unsafe class StateCopy : Stream
+internal sealed unsafe partial class StateCopy : Stream
 {
     private const int BlockBytes = 4 << 20;
+    private const int BlockAlignment = 2 << 20;
+    private const int LargePages = 14;
 
     private readonly List<nint> blocks = [];
     private readonly List<(string Name, long Length)> sections = [];
@@ -59,7 +61,7 @@ internal sealed unsafe class StateCopy : Stream
         while (!buffer.IsEmpty)
         {
             var offset = (int)(length % BlockBytes);
-            if (offset == 0) blocks.Add((nint)NativeMemory.Alloc(BlockBytes));
+            if (offset == 0) blocks.Add(NewBlock());
             var count = Math.Min(buffer.Length, BlockBytes - offset);
             buffer[..count].CopyTo(new Span<byte>((byte*)blocks[^1] + offset, count));
             buffer = buffer[count..];
@@ -86,9 +88,20 @@ internal sealed unsafe class StateCopy : Stream
         base.Dispose(disposing);
     }
 
+    private static nint NewBlock()
+    {
+        // Getting memory page by page would take longer than copying into it.
+        var block = NativeMemory.AlignedAlloc(BlockBytes, BlockAlignment);
+        if (OperatingSystem.IsLinux()) _ = Advise(block, BlockBytes, LargePages);
+        return (nint)block;
+    }
+
+    [LibraryImport("libc", EntryPoint = "madvise")]
+    private static partial int Advise(void* address, nuint length, int advice);
+
     private void Free()
     {
-        foreach (var block in blocks) NativeMemory.Free((void*)block);
+        foreach (var block in blocks) NativeMemory.AlignedFree((void*)block);
         blocks.Clear();
         length = 0;
     }

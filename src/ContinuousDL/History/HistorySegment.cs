@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.IO.MemoryMappedFiles;
@@ -14,7 +15,7 @@ namespace ContinuousDL.History;
 /// <para>
 /// The file begins with a header that says which samples it has room for and what they look like. Two small records follow, which
 /// are the only bytes that are ever overwritten: how many samples are committed, and how many of those are known to be on
-/// disk. Then come the samples: input, target, and a checksum of both that has the sample's index as its seed.
+/// disk. Then come the samples: input, target, and a checksum of both and of the sample's index.
 /// </para>
 /// <para>
 /// Implementation notes. Samples are not written through the mapping, because a full disk would then be a signal that ends the
@@ -34,6 +35,9 @@ internal sealed unsafe class HistorySegment : IDisposable
 
     /// <summary>The page that header and records take.</summary>
     private const int FirstSample = 4096;
+
+    /// <summary>How many bytes are read at a time to see what is whole, unless a sample takes more.</summary>
+    private const int ScanBytes = 1 << 18;
 
     private const int CommitRecord = 2048, FlushRecord = 3072;
     private const ulong Magic = 0x31_54_53_49_48_4c_44_43; // "CDLHIST1", read as little-endian bytes.
@@ -157,18 +161,28 @@ internal sealed unsafe class HistorySegment : IDisposable
         file = null;
     }
 
-    /// <summary>One sample: input, then target.</summary>
+    /// <summary>Copies a sample out of the file.</summary>
+    /// <param name="index">The sample.</param>
+    /// <param name="input">Receives its input.</param>
+    /// <param name="target">Receives its target.</param>
     /// <exception cref="SampleHistoryException">It is damaged.</exception>
-    public ReadOnlySpan<byte> Sample(long index)
+    public void Read(long index, Span<byte> input, Span<byte> target)
     {
         var row = Row(index);
-        return IsWhole(index, row) ? row[..^ChecksumBytes] : throw new SampleHistoryException(
+        row[..input.Length].CopyTo(input);
+        row.Slice(input.Length, target.Length).CopyTo(target);
+
+        // Of the copies: they are in the cache, and what is given out is what was checked.
+        if (Checksum(index, input, target) == BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..])) return;
+        throw new SampleHistoryException(
             $"Sample {index} is damaged: it does not have the checksum that it was kept with, in '{path}'.", sampleIndex: index);
     }
 
     public bool IsWhole(long index) => IsWhole(index, Row(index));
 
-    public static ulong Checksum(long index, ReadOnlySpan<byte> sample) => XxHash3.HashToUInt64(sample, index);
+    /// <summary>The checksum of the target, with that of the input as its seed, whose own is the index: one for each sample at each place.</summary>
+    public static ulong Checksum(long index, ReadOnlySpan<byte> input, ReadOnlySpan<byte> target) =>
+        XxHash3.HashToUInt64(target, (long)XxHash3.HashToUInt64(input, index));
 
     public void Delete()
     {
@@ -185,8 +199,11 @@ internal sealed unsafe class HistorySegment : IDisposable
         file = null;
     }
 
-    private static bool IsWhole(long index, ReadOnlySpan<byte> row) =>
-        BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]) == Checksum(index, row[..^ChecksumBytes]);
+    private bool IsWhole(long index, ReadOnlySpan<byte> row)
+    {
+        var (input, target) = (format.Input.Bytes, format.Target.Bytes);
+        return Checksum(index, row[..(int)input], row.Slice((int)input, (int)target)) == BinaryPrimitives.ReadUInt64LittleEndian(row[^ChecksumBytes..]);
+    }
 
     private static long LengthOf(SampleFormat format, long rows) => checked(FirstSample + (rows * StrideOf(format)));
 
@@ -230,7 +247,11 @@ internal sealed unsafe class HistorySegment : IDisposable
     {
         // A record that is damaged says nothing: then the samples themselves say how many there are.
         var isKnown = ReadRecord(CommitRecord, out var count, out var firstIndex) && count >= 0 && count <= Rows;
-        Flushed = isKnown && ReadRecord(FlushRecord, out var flushed, out _) && flushed >= 0 && flushed <= count ? flushed : 0;
+        if (!ReadRecord(FlushRecord, out var flushed, out _) || flushed < 0 || flushed > Rows) flushed = 0;
+
+        // What was flushed was committed before: a record that says otherwise is not empty, but lost.
+        if (count == 0 && flushed > 0) isKnown = false;
+        Flushed = isKnown && flushed <= count ? flushed : 0;
         var length = RandomAccess.GetLength(file!);
         var inFile = Math.Clamp((length - FirstSample) / stride, 0, Rows);
         if (inFile < Flushed)
@@ -238,27 +259,38 @@ internal sealed unsafe class HistorySegment : IDisposable
             throw new SampleHistoryException($"'{path}' is cut short: of {Flushed} samples that were on disk it holds {inFile}.");
         }
 
-        if (length != LengthOf(format, Rows)) RandomAccess.SetLength(file!, LengthOf(format, Rows));
-        Map();
-        var claimed = isKnown ? count : Rows;
-        var whole = Flushed;
-        while (whole < Math.Min(claimed, inFile) && IsWhole(Start + whole)) whole++;
+        var whole = CountWhole(Flushed, Math.Min(isKnown ? count : Rows, inFile));
         cut = isKnown ? count - whole : 0;
         FirstIndex = isKnown ? firstIndex : Start;
         if (isKnown && cut == 0) committed = count;
-        else CutAt(whole, claimed);
+        else CutAt(whole);
+        if (RandomAccess.GetLength(file!) != LengthOf(format, Rows)) RandomAccess.SetLength(file!, LengthOf(format, Rows));
+        Map();
+    }
+
+    /// <summary>Where the first sample in [from, to) is that is not whole; <paramref name="to"/> if there is none.</summary>
+    private long CountWhole(long from, long to)
+    {
+        var atOnce = Math.Max(1, ScanBytes / stride);
+        var buffer = from < to ? ArrayPool<byte>.Shared.Rent((int)(atOnce * stride)) : [];
+        while (from < to)
+        {
+            var rows = buffer.AsSpan(0, (int)(Math.Min(atOnce, to - from) * stride));
+            var read = RandomAccess.Read(file!, rows, FirstSample + (from * stride));
+            var whole = 0L;
+            while ((whole + 1) * stride <= read && IsWhole(Start + from + whole, rows.Slice((int)(whole * stride), (int)stride))) whole++;
+            from += whole;
+            if (whole == 0) break;
+        }
+
+        if (buffer.Length > 0) ArrayPool<byte>.Shared.Return(buffer);
+        return from;
     }
 
     /// <summary>Ends the file at a sample, for good: what lies behind must not look whole should the record be lost later.</summary>
-    private void CutAt(long count, long claimed)
+    private void CutAt(long count)
     {
-        var zeros = new byte[1 << 16];
-        var end = FirstSample + (claimed * stride);
-        for (var position = FirstSample + (count * stride); position < end; position += zeros.Length)
-        {
-            RandomAccess.Write(file!, zeros.AsSpan(0, (int)Math.Min(zeros.Length, end - position)), position);
-        }
-
+        RandomAccess.SetLength(file!, FirstSample + (count * stride));
         Commit(count, FirstIndex);
         RandomAccess.FlushToDisk(file!);
         WriteRecord(file!, FlushRecord, count, 0);
@@ -270,11 +302,11 @@ internal sealed unsafe class HistorySegment : IDisposable
         using var map = MemoryMappedFile.CreateFromFile(file!, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
         var length = LengthOf(format, Rows);
 
+        // Linux is not told that access is random: it notices by itself, and with that advice reading what it has in memory was several times slower.
         // The view outlives the map and the file: a history of many files holds no handles on those that are full.
         mapping = map.CreateViewAccessor(0, length, MemoryMappedFileAccess.Read).SafeMemoryMappedViewHandle;
         byte* start = null;
         mapping.AcquirePointer(ref start);
-        DurableFile.ExpectRandomAccess(start, (nuint)length);
         samples = start + FirstSample;
     }
 

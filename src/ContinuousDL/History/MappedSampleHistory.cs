@@ -154,9 +154,7 @@ public sealed class MappedSampleHistory : ISampleHistory
             var target = TensorMemory.AddressOf(targets);
             foreach (var index in indices)
             {
-                var sample = SegmentOf(index).Sample(index);
-                sample[..inputBytes].CopyTo(new Span<byte>(input, inputBytes));
-                sample[inputBytes..].CopyTo(new Span<byte>(target, targetBytes));
+                SegmentOf(index).Read(index, new Span<byte>(input, inputBytes), new Span<byte>(target, targetBytes));
                 input += inputBytes;
                 target += targetBytes;
             }
@@ -357,7 +355,7 @@ public sealed class MappedSampleHistory : ISampleHistory
             var sample = result[..(inputBytes + targetBytes)];
             new ReadOnlySpan<byte>(input + ((long)row * inputBytes), inputBytes).CopyTo(sample);
             new ReadOnlySpan<byte>(target + ((long)row * targetBytes), targetBytes).CopyTo(sample[inputBytes..]);
-            BinaryPrimitives.WriteUInt64LittleEndian(result[sample.Length..], HistorySegment.Checksum(start + row, sample));
+            BinaryPrimitives.WriteUInt64LittleEndian(result[sample.Length..], HistorySegment.Checksum(start + row, sample[..inputBytes], sample[inputBytes..]));
             result = result[(sample.Length + HistorySegment.ChecksumBytes)..];
         }
     }

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 using ContinuousDL.Memory;
 using ContinuousDL.Randomness;
 
@@ -143,10 +144,24 @@ internal sealed class SelectionCounts
     {
         writer.Write(First);
         writer.Write(End);
-        for (var index = First; index < End; index++) writer.Write(EntryOf(index).Count);
+
+        // A thousand at a time: there may be millions, and a trainer stands still meanwhile.
+        Span<int> piece = stackalloc int[1024];
+        var length = 0;
+        for (var index = First; index < End; index++) Add(EntryOf(index).Count, piece, ref length, writer);
         foreach (var group in groups)
         {
-            for (var position = 0; position < group.Count; position++) writer.Write((int)(IndexOf(group[position]) - First));
+            for (var position = 0; position < group.Count; position++) Add((int)(IndexOf(group[position]) - First), piece, ref length, writer);
+        }
+
+        writer.Write(MemoryMarshal.AsBytes(piece[..length]));
+
+        static void Add(int value, Span<int> piece, ref int length, BinaryWriter writer)
+        {
+            piece[length++] = value;
+            if (length < piece.Length) return;
+            writer.Write(MemoryMarshal.AsBytes(piece));
+            length = 0;
         }
     }
 

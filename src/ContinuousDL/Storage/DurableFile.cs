@@ -10,7 +10,6 @@ internal static partial class DurableFile
     public const string TemporarySuffix = ".tmp";
 
     private const int IOError = 5;
-    private const int RandomAccessAdvice = 1;
 
     /// <summary>Writes a file beside its place, flushes it to disk, and only then gives it its name, in place of a file of that name.</summary>
     /// <param name="path">Where it is to be.</param>
@@ -59,12 +58,6 @@ internal static partial class DurableFile
         if (error == IOError) throw new IOException($"The directory '{directory}' could not be flushed to disk.", new Win32Exception(error));
     }
 
-    /// <summary>Tells the system that mapped memory will be read here and there, so that it does not read ahead in vain. A hint: it may have no effect.</summary>
-    public static unsafe void ExpectRandomAccess(void* address, nuint length)
-    {
-        if (!OperatingSystem.IsWindows()) _ = Advise(address, length, RandomAccessAdvice);
-    }
-
     [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Open(string path, int flags);
 
@@ -73,7 +66,4 @@ internal static partial class DurableFile
 
     [LibraryImport("libc", EntryPoint = "close")]
     private static partial int Close(int descriptor);
-
-    [LibraryImport("libc", EntryPoint = "posix_madvise")]
-    private static unsafe partial int Advise(void* address, nuint length, int advice);
 }

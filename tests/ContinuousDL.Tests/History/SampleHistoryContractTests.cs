@@ -12,8 +12,8 @@ public abstract class SampleHistoryContractTests
     /// <summary>How large the pieces are that a history takes memory or room on disk in, when nothing else is said.</summary>
     protected const long DefaultChunk = 32L << 20;
 
-    /// <summary>The smallest such piece to try.</summary>
-    protected virtual long SmallChunk => 1;
+    /// <summary>The sizes of such pieces to try.</summary>
+    protected virtual long[] ChunkSizes => [1, 100, 1000, DefaultChunk];
 
     /// <summary>How many random histories to try.</summary>
     protected virtual int Runs => 200;
@@ -68,7 +68,7 @@ public abstract class SampleHistoryContractTests
             from dtype in Gen.Int[0, Dtypes.Length - 1]
             from batchSizes in Gen.Int[1, 40].Array[1, 8]
             from capacity in Gen.OneOf(Gen.Const(0L), Gen.Long[1, 60])
-            from chunkBytes in Gen.OneOf(Gen.Const(SmallChunk), Gen.Const(1000L), Gen.Const(DefaultChunk))
+            from chunkBytes in Gen.OneOf([.. ChunkSizes.Select(size => Gen.Const(size))])
             from seed in Gen.Int
             select (shape, dtype: Dtypes[dtype], batchSizes, capacity, chunkBytes, seed);
 
