@@ -28,5 +28,5 @@ internal static partial class Log
     public static partial void ReplicaResyncing(ILogger logger, string replica, long sequence, string? reason);
 
     [LoggerMessage(8, LogLevel.Error, "Replica {Replica} stays at sequence {Sequence} for now: {Reason}")]
-    public static partial void ReplicaFailed(ILogger logger, string replica, long sequence, string? reason);
+    public static partial void ReplicaFailed(ILogger logger, Exception? exception, string replica, long sequence, string? reason);
 }
