@@ -45,14 +45,12 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private const int TryAgainOnLinux = 11;
     private const int TryAgainOnMac = 35;
 
-    /// <summary>A snapshot is due when the updates since the last one take this many times its bytes: snapshots are then at most a fifth of what is written.</summary>
-    private const int BytesPerSnapshotByte = 4;
-
     /// <summary>Updates that take more than this many times the bytes of a snapshot are not merged: going through them would cost more than the snapshot.</summary>
     private const int MaxMergeRatio = 4;
 
     private readonly string directory;
     private readonly UpdateLogOptions options;
+    private readonly LogRetention retention;
     private readonly UpdateCodec codec;
     private readonly ILogger logger;
     private readonly TimeProvider timeProvider;
@@ -81,6 +79,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     {
         this.directory = directory;
         this.options = options;
+        retention = new LogRetention(options, timeProvider);
         this.codec = codec;
         this.logger = logger;
         this.timeProvider = timeProvider;
@@ -176,13 +175,14 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             }
             catch (Exception e)
             {
+                // What is on disk now is known to nobody.
                 fault = e;
                 throw;
             }
 
             state.Write(update, digest);
             Announce();
-            if (options.CompactAutomatically && IsCompactionDue(run!)) CompactInBackground();
+            if (options.CompactAutomatically && retention.IsCompactionDue(run!)) CompactInBackground();
             return true;
         }
     }
@@ -403,7 +403,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             {
                 ThrowIfUnusable();
                 if (run is null) return;
-                if (IsSnapshotDue(run))
+                if (retention.IsSnapshotDue(run))
                 {
                     PrepareSnapshot();
                     snapshot = head.Required.CreateSnapshot();
@@ -598,61 +598,21 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         if (digest != update.StateDigest) throw PublishedHead.Conflict(update, digest);
     }
 
-    private bool IsSnapshotDue(LogRun current)
-    {
-        var since = 0L;
-        for (var i = current.Segments.Count - 1; i >= 0 && current.Segments[i].BaseSequence >= current.NewestSnapshot; i--) since += current.Segments[i].Length;
-        return current.Head - current.NewestSnapshot >= options.SnapshotInterval
-            || since > BytesPerSnapshotByte * current.Snapshots.GetValueAtIndex(current.Snapshots.Count - 1);
-    }
-
-    private bool IsCompactionDue(LogRun current) => IsSnapshotDue(current) || OldestKept(current) > current.OldestSnapshot;
-
-    /// <summary>The sequence of the snapshot before which nothing need be kept.</summary>
-    private long OldestKept(LogRun current)
-    {
-        if (current.Snapshots.Count == 1) return current.OldestSnapshot;
-        var removable = options.KeepUpdates is { } count ? current.Head - count : long.MinValue;
-        if (options.KeepBytes is { } limit)
-        {
-            // Down from the newest: the first segment that is too much, and so all before it.
-            var bytes = 0L;
-            for (var i = current.Segments.Count - 1; i >= 0 && current.Segments[i].End > removable; i--)
-            {
-                bytes += current.Segments[i].Length;
-                if (bytes > limit) removable = Math.Max(removable, current.Segments[i].End);
-            }
-        }
-
-        if (options.KeepAge is { } age)
-        {
-            var oldest = timeProvider.GetUtcNow().Subtract(age).ToUnixTimeMilliseconds();
-            foreach (var segment in current.Segments)
-            {
-                if (segment.Records.Count == 0 || segment.Records[^1].Time >= oldest) break;
-                removable = Math.Max(removable, segment.End);
-            }
-        }
-
-        var kept = current.OldestSnapshot;
-        for (var i = 1; i < current.Snapshots.Count && current.Snapshots.GetKeyAtIndex(i) <= removable; i++) kept = current.Snapshots.GetKeyAtIndex(i);
-        return kept;
-    }
-
     /// <summary>Takes what need not be kept out of the index: old snapshots, then the updates before the oldest that stays.</summary>
     private void TakeOut()
     {
         lock (sync)
         {
             var current = run!;
-            var kept = OldestKept(current);
+            var kept = retention.OldestKept(current);
             while (current.OldestSnapshot < kept)
             {
                 removed.Enqueue(current.SnapshotPath(current.OldestSnapshot));
                 current.Snapshots.RemoveAt(0);
             }
 
-            while (current.Segments.Count > (startSegment ? 0 : 1) && current.Segments[0].End <= current.OldestSnapshot)
+            // The one that is or will be appended to stays; one without updates would get the same name again.
+            while (current.Segments.Count > (startSegment ? 0 : 1) && current.Segments[0].Records.Count > 0 && current.Segments[0].End <= current.OldestSnapshot)
             {
                 removed.Enqueue(current.Segments[0].Path);
                 current.Segments.RemoveAt(0);
