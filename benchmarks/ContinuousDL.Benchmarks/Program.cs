@@ -1,6 +1,8 @@
-// Runs the benchmarks: `-- ratios` for a short paired measurement of the bars, anything else goes to BenchmarkDotNet.
+// Runs the benchmarks: `-- ratios` for a short paired measurement of the bars, `-- sizes` for the sizes of updates on the wire,
+// anything else goes to BenchmarkDotNet.
 using BenchmarkDotNet.Running;
 using ContinuousDL.Benchmarks.Ratios;
+using ContinuousDL.Benchmarks.Wire;
 using TorchSharp;
 
 if (args is [] or ["--help" or "-h" or "-?"])
@@ -18,10 +20,17 @@ if (args is [] or ["--help" or "-h" or "-?"])
                 --json FILE     writes the same as JSON: name, ratio, bar, holds
                 --filter TEXT   measures only the bars with this text in their names
 
+          sizes [--json FILE] [--quick]
+              Updates recorded from real training, coded by the library and as other systems code
+              them: bytes for each coordinate; and how fast they are encoded, decoded and applied.
+                --json FILE     writes the same as JSON
+                --quick         LeNet-5 only, and fewer updates
+
           --filter '*CompressionBenchmarks*'      top-k with error feedback against the usual ways and a copy
           --filter '*StepBenchmarks*'             whole training steps, dense and sparse
           --filter '*LoopBenchmarks*'             ProactiveTrainer.Step() against a loop by hand
           --filter '*SamplerBenchmarks*'          batches out of histories of 10 thousand to 10 million
+          --filter '*UpdateCodecBenchmarks*'      updates encoded, decoded and applied
           --list flat, --filter '*', ...          everything else that BenchmarkDotNet understands
 
         libtorch works with a thread for each core; OMP_NUM_THREADS says otherwise.
@@ -33,5 +42,6 @@ if (args is [] or ["--help" or "-h" or "-?"])
 if (Environment.GetEnvironmentVariable("OMP_NUM_THREADS") is null) torch.set_num_threads(Environment.ProcessorCount);
 
 if (args[0] == "ratios") return RatiosCommand.Run(args);
-BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
+if (args[0] == "sizes") return SizesCommand.Run(args);
+BenchmarkSwitcher.FromAssembly(typeof(RatiosCommand).Assembly).Run(args);
 return 0;

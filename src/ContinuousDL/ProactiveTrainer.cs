@@ -110,6 +110,14 @@ public sealed class ProactiveTrainer : IDisposable
         rule = components.UpdateRule ?? optimizer as IUpdateRule ?? new TorchOptimizerRule(optimizer);
         strategy = components.Strategy ?? new UpdateCompression(
             new TopKCompressor(this.options.Density), lookahead: UpdateCompression.LookaheadFor(this.options.Density));
+        if (strategy is DenseDeployment && this.options.DeployedValuePrecision != DeployedValuePrecision.Float32)
+        {
+            throw new ArgumentException(
+                $"{nameof(ProactiveTrainerOptions)}.{nameof(ProactiveTrainerOptions.DeployedValuePrecision)} is {this.options.DeployedValuePrecision}: "
+                + "DenseDeployment deploys the trained values as they are. Leave it at Float32, or choose another strategy.",
+                nameof(options));
+        }
+
         Evaluator = components.Evaluator ?? new LossEvaluator();
         if (predict is null && Evaluator is ClassificationEvaluator && this.options.EvaluateArrivals)
         {
@@ -122,7 +130,7 @@ public sealed class ProactiveTrainer : IDisposable
 
         var tensors = ModelTensors.Of(model);
         trainable = new TrainableVector(tensors, rule);
-        deployed = new DeployedModel(tensors, trainable, this.options.Buffers);
+        deployed = new DeployedModel(tensors, trainable, this.options.Buffers, this.options.DeployedValuePrecision);
         strategy.Attach(trainable, rule, deployed);
         buffers = new BufferGuard(tensors);
         trainingMode = new TrainingMode(model);

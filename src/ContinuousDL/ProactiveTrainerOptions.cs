@@ -31,6 +31,16 @@ public sealed class ProactiveTrainerOptions
     [EnumDataType(typeof(NonFiniteHandling))]
     public NonFiniteHandling NonFinite { get; set; } = NonFiniteHandling.Throw;
 
+    /// <summary>
+    /// What the deployed values of float32 parameters are rounded to: less precise, and updates are smaller. Trainer and replicas
+    /// hold the rounded values, so they stay identical, and what rounding left out stays owed, as what was not selected does;
+    /// with <see cref="GradientCompression"/>, which owes gradients, it is lost. A parameter that was never changed keeps the
+    /// value that it had. Buffers and parameters of other dtypes are not rounded, and <see cref="DenseDeployment"/> allows no
+    /// rounding. <value><see cref="DeployedValuePrecision.Float32"/>: not at all.</value>
+    /// </summary>
+    [EnumDataType(typeof(DeployedValuePrecision))]
+    public DeployedValuePrecision DeployedValuePrecision { get; set; } = DeployedValuePrecision.Float32;
+
     /// <summary>How buffers, such as the running statistics of batch normalisation, are deployed.</summary>
     [Required]
     public BufferDeploymentOptions Buffers { get; set; } = new();

@@ -24,10 +24,12 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     private readonly UpdateBuilder changes = new();
     private readonly BufferDeployer buffers;
     private readonly int[] entries;
+    private readonly DeployedValuePrecision precision;
     private bool changed;
 
-    internal DeployedModel(ModelTensors trained, TrainableVector vector, BufferDeploymentOptions bufferOptions)
+    internal DeployedModel(ModelTensors trained, TrainableVector vector, BufferDeploymentOptions bufferOptions, DeployedValuePrecision precision)
     {
+        this.precision = precision;
         this.trained = trained;
         Vector = vector;
         slots = [.. trained.Slots];
@@ -83,8 +85,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     public Tensor Parameter(int tensor) => slots[entries[tensor]].Tensor;
 
     /// <summary>
-    /// Adds to the deployed parameters. Each sum is rounded to the parameter's dtype; what was really added replaces the value
-    /// in <paramref name="delta"/>, so that "accumulated minus sent" counts the rounding too.
+    /// Adds to the deployed parameters. Each sum is rounded to the parameter's dtype, and further where the trainer's options say
+    /// so; what was really added replaces the value in <paramref name="delta"/>, so that "accumulated minus sent" counts the
+    /// rounding too.
     /// </summary>
     /// <param name="delta">What to add, over the trainable vector.</param>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
@@ -112,9 +115,10 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     }
 
     /// <summary>Makes every deployed value the trained model's current one: nothing is compressed. Buffers are included, whatever the options say.</summary>
-    /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    /// <exception cref="InvalidOperationException">The model has been changed in this step already, or the trainer's options say to round what is deployed.</exception>
     public void TakeAll()
     {
+        if (precision != DeployedValuePrecision.Float32) throw new InvalidOperationException($"The trained values are not of the precision that is deployed, {precision}: they can't be taken as they are.");
         BeginChange();
         changes.BeginWhole(Layout);
         var digest = 0ul;
@@ -199,7 +203,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             {
                 var i = indices.IsEmpty ? j : indices[j] - offset;
                 var old = weights[i];
-                var sum = old + values[j];
+                var sum = Sum(old, values[j]);
                 values[j] = sum - old;
                 var (oldBits, newBits) = (BitConverter.SingleToUInt32Bits(old), BitConverter.SingleToUInt32Bits(sum));
                 if (oldBits == newBits) continue;
@@ -219,7 +223,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         for (var j = 0; j < values.Length; j++)
         {
             var old = bits[j];
-            bits[j] = Scalars.Add(entry.DType, old, values[j], out values[j]);
+            bits[j] = AddTo(entry, old, ref values[j]);
             if (bits[j] == old) continue;
             Digest += StateDigest.Change(coordinates[j], old, bits[j]);
             changes.Record(coordinates[j], old, bits[j], entry.ElementSize);
@@ -228,6 +232,23 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         slot.Write(used.Span, usedBits.Span);
         ArrayPool<int>.Shared.Return(coordinates);
         ArrayPool<ulong>.Shared.Return(bits);
+    }
+
+    /// <summary>The sum in the precision that is deployed. What nothing is added to stays as it is, rounded or not.</summary>
+    private float Sum(float old, float addend)
+    {
+        if (precision == DeployedValuePrecision.Float32) return old + addend;
+        return addend == 0 ? old : precision.Round(old + addend);
+    }
+
+    /// <summary>Adds to an element and makes the addend what was really added.</summary>
+    private ulong AddTo(LayoutEntry entry, ulong old, ref float addend)
+    {
+        if (entry.DType != ScalarType.Float32) return Scalars.Add(entry.DType, old, addend, out addend);
+        var value = BitConverter.UInt32BitsToSingle((uint)old);
+        var sum = Sum(value, addend);
+        addend = sum - value;
+        return BitConverter.SingleToUInt32Bits(sum);
     }
 
     /// <summary>Holds the trained values while the module has the deployed ones.</summary>

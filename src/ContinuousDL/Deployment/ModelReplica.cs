@@ -102,7 +102,7 @@ public sealed class ModelReplica<TModule> : IDisposable
         {
             ObjectDisposedException.ThrowIf(disposed, this);
             if (!sides[active].State.Needs(update)) return false;
-            Advance(update);
+            Advance(update, knowsPrevious: false);
             return true;
         }
     }
@@ -127,7 +127,7 @@ public sealed class ModelReplica<TModule> : IDisposable
             ObjectDisposedException.ThrowIf(disposed, this);
             using var update = codec.DecodeIfNeeded(message, sides[active].State);
             if (update is null) return false;
-            Advance(update);
+            Advance(update, knowsPrevious: true);
             return true;
         }
     }
@@ -188,11 +188,13 @@ public sealed class ModelReplica<TModule> : IDisposable
     }
 
     /// <summary>Brings the replica to the state after an update that leads on from its own.</summary>
-    private void Advance(ModelUpdate update)
+    /// <param name="update">The update.</param>
+    /// <param name="knowsPrevious">Whether the previous values that it has were read from this replica.</param>
+    private void Advance(ModelUpdate update, bool knowsPrevious)
     {
         var current = sides[active];
         var next = sides[1 - active];
-        var digest = current.State.DigestAfter(update);
+        var digest = current.State.DigestAfter(update, knowsPrevious);
 
         WaitForReaders(next);
         CatchUp(next.State, current.State);
@@ -251,6 +253,8 @@ public sealed class ModelReplica<TModule> : IDisposable
         }
 
         private Side Held => held ?? throw new ObjectDisposedException(nameof(Lease));
+
+        internal ModelState State => Held.State;
 
         internal ulong ComputeDigest() => Held.State.Tensors.ComputeDigest();
 

@@ -58,8 +58,10 @@ internal sealed class ModelState(ModelTensors tensors)
     }
 
     /// <summary>The digest of the state that an update leads to, computed from its values and those that it replaces.</summary>
+    /// <param name="update">An update that leads on from this state.</param>
+    /// <param name="knowsPrevious">Whether the previous values that the update has were read from this state, so that they need not be read again.</param>
     /// <exception cref="ReplicaDivergedException">It is not the digest that the update carries.</exception>
-    public ulong DigestAfter(ModelUpdate update)
+    public ulong DigestAfter(ModelUpdate update, bool knowsPrevious = false)
     {
         var digest = update.IsWhole ? 0 : Digest;
         var sections = update.GetSections(Layout);
@@ -69,19 +71,19 @@ internal sealed class ModelState(ModelTensors tensors)
             if (update.IsWhole)
             {
                 digest += StateDigest.Sum(entry, sections.Values);
-                continue;
             }
-
-            var coordinates = sections.Coordinates;
-            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
-            var old = rented.AsSpan(0, coordinates.Length);
-            Tensors.Slots[sections.Entry].Read(coordinates, old);
-            for (var j = 0; j < coordinates.Length; j++)
+            else if (knowsPrevious && !sections.Previous.IsEmpty)
             {
-                digest += StateDigest.Change(coordinates[j], old[j], Scalars.Load(sections.Values, j, entry.ElementSize));
+                digest += StateDigest.Change(entry, sections.Coordinates, sections.Previous, sections.Values);
             }
-
-            ArrayPool<ulong>.Shared.Return(rented);
+            else
+            {
+                var rented = ArrayPool<byte>.Shared.Rent(sections.Values.Length);
+                var old = rented.AsSpan(0, sections.Values.Length);
+                Tensors.Slots[sections.Entry].Read(sections.Coordinates, old);
+                digest += StateDigest.Change(entry, sections.Coordinates, old, sections.Values);
+                ArrayPool<byte>.Shared.Return(rented);
+            }
         }
 
         return digest == update.StateDigest ? digest : throw new ReplicaDivergedException(
@@ -97,18 +99,8 @@ internal sealed class ModelState(ModelTensors tensors)
         while (sections.MoveNext())
         {
             var slot = Tensors.Slots[sections.Entry];
-            if (update.IsWhole)
-            {
-                slot.WriteAll(sections.Values);
-                continue;
-            }
-
-            var coordinates = sections.Coordinates;
-            var rented = ArrayPool<ulong>.Shared.Rent(coordinates.Length);
-            var bits = rented.AsSpan(0, coordinates.Length);
-            for (var j = 0; j < bits.Length; j++) bits[j] = Scalars.Load(sections.Values, j, slot.Entry.ElementSize);
-            slot.Write(coordinates, bits);
-            ArrayPool<ulong>.Shared.Return(rented);
+            if (update.IsWhole) slot.WriteAll(sections.Values);
+            else slot.Write(sections.Coordinates, sections.Values);
         }
 
         (RunId, Sequence, Digest) = (update.RunId, update.Sequence, digest);
@@ -121,11 +113,12 @@ internal sealed class ModelState(ModelTensors tensors)
         {
             var i = Layout.EntryOf(rest[0]);
             var own = rest[..CoordinateRange.CountBelow(rest, Layout.Entries[i].End)];
-            var rented = ArrayPool<ulong>.Shared.Rent(own.Length);
-            var bits = rented.AsSpan(0, own.Length);
-            source.Tensors.Slots[i].Read(own, bits);
-            Tensors.Slots[i].Write(own, bits);
-            ArrayPool<ulong>.Shared.Return(rented);
+            var bytes = own.Length * Layout.Entries[i].ElementSize;
+            var rented = ArrayPool<byte>.Shared.Rent(bytes);
+            var values = rented.AsSpan(0, bytes);
+            source.Tensors.Slots[i].Read(own, values);
+            Tensors.Slots[i].Write(own, values);
+            ArrayPool<byte>.Shared.Return(rented);
             rest = rest[own.Length..];
         }
     }

@@ -107,7 +107,7 @@ internal static unsafe class Scalars
     };
 
     /// <summary>Rounds to the nearest bfloat16, ties to even, as PyTorch does.</summary>
-    private static ushort ToBFloat16(float value)
+    public static ushort ToBFloat16(float value)
     {
         if (float.IsNaN(value)) return 0x7fc0;
         var bits = BitConverter.SingleToUInt32Bits(value);

@@ -28,6 +28,30 @@ internal static class StateDigest
         return Mix(offset + (newBits * ValueFactor)) - Mix(offset + (oldBits * ValueFactor));
     }
 
+    /// <summary>What the digest changes by when coordinates of one tensor change their values.</summary>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="coordinates">The coordinates.</param>
+    /// <param name="old">Their values before, packed.</param>
+    /// <param name="values">Their values after, packed.</param>
+    public static ulong Change(LayoutEntry entry, ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> old, ReadOnlySpan<byte> values)
+    {
+        var sum = 0ul;
+        if (entry.ElementSize == 4)
+        {
+            var before = MemoryMarshal.Cast<byte, uint>(old)[..coordinates.Length];
+            var after = MemoryMarshal.Cast<byte, uint>(values)[..coordinates.Length];
+            for (var j = 0; j < coordinates.Length; j++) sum += Change(coordinates[j], before[j], after[j]);
+            return sum;
+        }
+
+        for (var j = 0; j < coordinates.Length; j++)
+        {
+            sum += Change(coordinates[j], Scalars.Load(old, j, entry.ElementSize), Scalars.Load(values, j, entry.ElementSize));
+        }
+
+        return sum;
+    }
+
     /// <summary>The part of the digest that comes from one whole tensor.</summary>
     /// <param name="entry">The tensor.</param>
     /// <param name="values">All its values in row-major order, as raw bytes.</param>

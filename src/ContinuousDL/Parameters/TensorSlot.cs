@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -22,6 +23,16 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
 
     /// <summary>Writes single coordinates.</summary>
     public abstract void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<ulong> bits);
+
+    /// <summary>Reads single coordinates.</summary>
+    /// <param name="coordinates">Coordinates of this tensor, in the model's numbering.</param>
+    /// <param name="values">Receives their values, packed.</param>
+    public abstract void Read(ReadOnlySpan<int> coordinates, Span<byte> values);
+
+    /// <summary>Writes single coordinates.</summary>
+    /// <param name="coordinates">Coordinates of this tensor, in the model's numbering.</param>
+    /// <param name="values">Their values, packed.</param>
+    public abstract void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values);
 
     /// <summary>Reads all elements in row-major order.</summary>
     /// <param name="values">Receives <c>Entry.Length · Entry.ElementSize</c> bytes.</param>
@@ -83,6 +94,34 @@ internal sealed unsafe class CpuTensorSlot : TensorSlot
         for (var j = 0; j < coordinates.Length; j++) Scalars.Store(AddressOf(start, coordinates[j]), Entry.ElementSize, bits[j]);
     }
 
+    public override void Read(ReadOnlySpan<int> coordinates, Span<byte> values)
+    {
+        var start = Address();
+        if (contiguous && Entry.ElementSize == sizeof(uint))
+        {
+            var elements = new ReadOnlySpan<uint>(start, Entry.Length);
+            var words = MemoryMarshal.Cast<byte, uint>(values)[..coordinates.Length];
+            for (var j = 0; j < words.Length; j++) words[j] = elements[coordinates[j] - Entry.Offset];
+            return;
+        }
+
+        for (var j = 0; j < coordinates.Length; j++) Scalars.Store(values, j, Entry.ElementSize, Scalars.Load(AddressOf(start, coordinates[j]), Entry.ElementSize));
+    }
+
+    public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values)
+    {
+        var start = Address();
+        if (contiguous && Entry.ElementSize == sizeof(uint))
+        {
+            var elements = new Span<uint>(start, Entry.Length);
+            var words = MemoryMarshal.Cast<byte, uint>(values)[..coordinates.Length];
+            for (var j = 0; j < words.Length; j++) elements[coordinates[j] - Entry.Offset] = words[j];
+            return;
+        }
+
+        for (var j = 0; j < coordinates.Length; j++) Scalars.Store(AddressOf(start, coordinates[j]), Entry.ElementSize, Scalars.Load(values, j, Entry.ElementSize));
+    }
+
     public override void ReadAll(Span<byte> values)
     {
         var start = Address();
@@ -140,27 +179,32 @@ internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : Tenso
 {
     public override void Read(ReadOnlySpan<int> coordinates, Span<ulong> bits)
     {
-        ThrowIfDisposed();
         using var scope = NewDisposeScope();
-        using var guard = no_grad();
-        var picked = Tensor.detach().flatten().index_select(0, Positions(coordinates)).cpu();
-        var bytes = picked.bytes;
+        var bytes = Pick(coordinates).bytes;
         for (var j = 0; j < bits.Length; j++) bits[j] = Scalars.Load(bytes, j, Entry.ElementSize);
     }
 
     public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<ulong> bits)
     {
-        ThrowIfDisposed();
         using var scope = NewDisposeScope();
-        using var guard = no_grad();
         var values = empty([bits.Length], dtype: Entry.DType);
         var bytes = values.bytes;
         for (var j = 0; j < bits.Length; j++) Scalars.Store(bytes, j, Entry.ElementSize, bits[j]);
+        Put(coordinates, values);
+    }
 
-        // Through a contiguous copy, since a flattened view of a tensor with gaps would be a copy that is thrown away.
-        var flat = Tensor.detach().contiguous().flatten();
-        _ = flat.index_copy_(0, Positions(coordinates), values.to(Tensor.device));
-        _ = Tensor.detach().copy_(flat.view(Tensor.shape));
+    public override void Read(ReadOnlySpan<int> coordinates, Span<byte> values)
+    {
+        using var scope = NewDisposeScope();
+        Pick(coordinates).bytes.CopyTo(values);
+    }
+
+    public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values)
+    {
+        using var scope = NewDisposeScope();
+        var elements = empty([coordinates.Length], dtype: Entry.DType);
+        values.CopyTo(elements.bytes);
+        Put(coordinates, elements);
     }
 
     public override void ReadAll(Span<byte> values)
@@ -178,6 +222,26 @@ internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : Tenso
         var host = empty(Tensor.shape, dtype: Entry.DType);
         values.CopyTo(host.bytes);
         _ = Tensor.detach().copy_(host);
+    }
+
+    /// <summary>Elements in main memory, in the caller's dispose scope.</summary>
+    private Tensor Pick(ReadOnlySpan<int> coordinates)
+    {
+        ThrowIfDisposed();
+        using var guard = no_grad();
+        return Tensor.detach().flatten().index_select(0, Positions(coordinates)).cpu();
+    }
+
+    /// <summary>Writes elements, with temporaries in the caller's dispose scope.</summary>
+    private void Put(ReadOnlySpan<int> coordinates, Tensor values)
+    {
+        ThrowIfDisposed();
+        using var guard = no_grad();
+
+        // Through a contiguous copy, since a flattened view of a tensor with gaps would be a copy that is thrown away.
+        var flat = Tensor.detach().contiguous().flatten();
+        _ = flat.index_copy_(0, Positions(coordinates), values.to(Tensor.device));
+        _ = Tensor.detach().copy_(flat.view(Tensor.shape));
     }
 
     private Tensor Positions(ReadOnlySpan<int> coordinates)

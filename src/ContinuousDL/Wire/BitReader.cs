@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace ContinuousDL.Wire;
 
@@ -17,7 +18,7 @@ internal ref struct BitReader(ReadOnlySpan<byte> bytes)
     public readonly ulong Peek()
     {
         var start = position >> 3;
-        var window = start <= bytes.Length - 8 ? BinaryPrimitives.ReadUInt64BigEndian(bytes[(int)start..]) : PeekAtEnd(start);
+        var window = start <= bytes.Length - 8 ? ReadWord((int)start) : PeekAtEnd(start);
         return window << (int)(position & 7);
     }
 
@@ -51,6 +52,14 @@ internal ref struct BitReader(ReadOnlySpan<byte> bytes)
         if (position > 8L * bytes.Length) throw new WireFormatException("The message ends in the middle of its coordinates or values.");
         if (Read(padding) != 0) throw new WireFormatException("The bits that fill up a section's last byte are not 0.");
         return (int)(position >> 3);
+    }
+
+    /// <summary>The 8 bytes from a place on, of which <see cref="Peek"/> has made sure that they are there.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private readonly ulong ReadWord(int start)
+    {
+        var word = Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref MemoryMarshal.GetReference(bytes), start));
+        return BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(word) : word;
     }
 
     private readonly ulong PeekAtEnd(long start)

@@ -31,20 +31,21 @@ internal struct BitWriter(int capacity) : IDisposable
         buffer = larger;
     }
 
-    /// <summary>Writes up to 32 bits. There must be room for them.</summary>
+    /// <summary>Writes up to 56 bits. There must be room for them.</summary>
     /// <param name="value">The bits, right-aligned; the others are 0.</param>
-    /// <param name="count">How many, 0 to 32.</param>
+    /// <param name="count">How many, 0 to 56.</param>
+    /// <remarks>Stores every time, since whether a byte is full could not be predicted; fewer than 8 bits stay pending.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Write(ulong value, int count)
     {
         // With nothing pending and nothing to write the shift by 64 is one by 0, of a value that is 0.
         pending |= value << (64 - pendingBits - count);
         pendingBits += count;
-        if (pendingBits < 32) return;
-        BinaryPrimitives.WriteUInt32BigEndian(buffer.AsSpan(length), (uint)(pending >> 32));
-        length += 4;
-        pending <<= 32;
-        pendingBits -= 32;
+        BinaryPrimitives.WriteUInt64BigEndian(buffer.AsSpan(length), pending);
+        var full = pendingBits >> 3;
+        length += full;
+        pending <<= full << 3;
+        pendingBits &= 7;
     }
 
     /// <summary>Writes up to 64 bits. There must be room for them.</summary>
@@ -83,11 +84,7 @@ internal struct BitWriter(int capacity) : IDisposable
     }
 
     /// <summary>Fills the last byte up with zeros.</summary>
-    public void PadToByte()
-    {
-        pendingBits = (pendingBits + 7) & ~7;
-        for (; pendingBits > 0; pendingBits -= 8, pending <<= 8) buffer[length++] = (byte)(pending >> 56);
-    }
+    public void PadToByte() => Write(0, -pendingBits & 7);
 
     /// <summary>Gives the memory back.</summary>
     public void Dispose()

@@ -123,13 +123,11 @@ internal static class CoordinateCode
         var quotient = (int)(gap >> parameter);
         if (quotient < EscapeLength)
         {
-            writer.Write(1, quotient + 1);
-            writer.Write(gap & ((1u << parameter) - 1), parameter);
+            writer.Write((1u << parameter) | (gap & ((1u << parameter) - 1)), quotient + 1 + parameter);
         }
         else
         {
-            writer.Write(0, EscapeLength);
-            writer.Write(gap, GapBits);
+            writer.Write(gap, EscapeLength + GapBits);
         }
 
         model.Add(gap);
@@ -165,8 +163,8 @@ internal static class CoordinateCode
         /// <summary>How many gaps what is expected at the start counts for.</summary>
         private const int InitialWeight = 8;
 
-        /// <summary>When so many have been counted, all so far count half: the mean follows the last hundred.</summary>
-        private const int Window = 128;
+        /// <summary>When so many have been counted, all so far count half: the mean follows the last few dozen.</summary>
+        private const int Window = 64;
 
         private long sum;
         private long count;

@@ -39,30 +39,31 @@ internal sealed class FloatCode<TFormat> : ValueCode
         Span<Change> samples = stackalloc Change[MostSamples];
         Span<uint> sizes = stackalloc uint[MostSamples];
         var taken = 0;
-        var next = 0;
-        var smallest = uint.MaxValue;
-        var stride = ((group.Count(sections) - 1) / MostSamples) + 1;
+        var smallest = float.MaxValue;
+        var count = group.Count(sections);
+        var stride = ((count - 1) / MostSamples) + 1;
+        var skip = 0;
         do
         {
             if (!group.Has(sections.Entry)) continue;
             var old = group.Old(sections);
             var values = sections.Values;
-            for (var j = 0; j < values.Length / TFormat.Size; j++)
+            var length = CountOf(old, values);
+            smallest = Math.Min(smallest, SmallestSize(old, values));
+            for (; skip < length; skip += stride)
             {
-                var isSample = next++ % stride == 0;
-                if (!TryOrient(old, values, j, out var change) || change.Target == change.Start) continue;
-                var size = change.LargestSizeBits();
-                smallest = Math.Min(smallest, size);
-                if (!isSample) continue;
-                (samples[taken], sizes[taken]) = (change, size);
+                if (!TryOrient(old, values, skip, out var change) || change.Target == change.Start) continue;
+                (samples[taken], sizes[taken]) = (change, BitConverter.SingleToUInt32Bits(change.LargestSize));
                 taken++;
             }
+
+            skip -= length;
         }
         while (sections.MoveNext());
 
         sizes = sizes[..taken];
         sizes.Sort();
-        Fit(model, samples[..taken], sizes, smallest, (double)next / Math.Max(1, taken));
+        Fit(model, samples[..taken], sizes, BitConverter.SingleToUInt32Bits(smallest), stride);
         model.WriteSizes(ref writer);
         model.WriteCode(ref writer);
     }
@@ -81,7 +82,7 @@ internal sealed class FloatCode<TFormat> : ValueCode
         var sizes = model.Sizes;
         var lengths = model.Code.Lengths;
         var codes = model.Code.Codes;
-        var count = values.Length / TFormat.Size;
+        var count = CountOf(old, values);
         for (var j = 0; j < count; j++)
         {
             if (j % Chunk == 0) writer.Reserve(Chunk * LargestCode);
@@ -93,35 +94,44 @@ internal sealed class FloatCode<TFormat> : ValueCode
             }
 
             var symbol = Locate(model.Guess(change.Distance), sizes, change, out var lower, out var upper);
-            writer.Write(((change.IsNegative ? 1ul : 0) << lengths[symbol]) | codes[symbol], 1 + lengths[symbol]);
+            var head = (change.Sign << lengths[symbol]) | codes[symbol];
+            var length = 1 + lengths[symbol];
             var width = upper - lower;
-            if (width <= 1) continue;
             var bits = BitOperations.Log2(width);
             var shorter = (2ul << bits) - width;
             var number = change.Target - lower;
-            if (number < shorter)
+
+            // The numbers from here on take one bit more.
+            var isLong = number >= shorter;
+            if (TFormat.Width <= 32)
             {
-                writer.WriteLong(number, bits);
+                if (isLong)
+                {
+                    number += shorter;
+                    bits++;
+                }
+
+                writer.Write((head << bits) | number, length + bits);
+                continue;
             }
-            else
-            {
-                // One bit more; in two parts, since it could be the 65th.
-                number -= shorter;
-                writer.WriteLong(shorter + (number >> 1), bits);
-                writer.Write(number & 1, 1);
-            }
+
+            // In parts, since it could be 65 bits.
+            var excess = isLong ? number - shorter : 0;
+            writer.Write(head, length);
+            writer.WriteLong(number - excess + (excess >> 1), bits);
+            writer.Write(excess & 1, isLong ? 1 : 0);
         }
 
         output = writer;
     }
 
     /// <inheritdoc />
-    public override void Decode(ChangeModel model, ReadOnlySpan<ulong> old, Span<byte> values, ref BitReader input)
+    public override void Decode(ChangeModel model, ReadOnlySpan<byte> old, Span<byte> values, ref BitReader input)
     {
         var reader = input;
         var sizes = model.Sizes;
         var table = model.Code.Table;
-        var count = values.Length / TFormat.Size;
+        var count = CountOf(old, values);
         for (var j = 0; j < count; j++)
         {
             var window = reader.Peek();
@@ -135,10 +145,10 @@ internal sealed class FloatCode<TFormat> : ValueCode
                 continue;
             }
 
-            var a = old.IsEmpty ? 0 : old[j];
+            var a = old.IsEmpty ? 0 : Load(old, j);
             if (!TFormat.IsFinite(a)) throw new WireFormatException("A value that is not finite is said to change by a number.");
-            var isNegative = (window >> 63) != 0;
-            if (isNegative) a = TFormat.Negate(a);
+            var sign = window >> 63;
+            a ^= TFormat.Sign & (0 - sign);
             var start = StartOf(a);
             var lower = Boundary(symbol, sizes, a, start);
             var upper = Boundary(symbol + 1, sizes, a, start);
@@ -172,7 +182,7 @@ internal sealed class FloatCode<TFormat> : ValueCode
 
             reader.Skip(length);
             var code = FromOrder(lower + number);
-            Store(values, j, TFormat.Widen(isNegative ? code ^ SignBit : code));
+            Store(values, j, TFormat.Widen(code ^ (SignBit & (0 - sign))));
         }
 
         input = reader;
@@ -181,8 +191,8 @@ internal sealed class FloatCode<TFormat> : ValueCode
     /// <summary>Looks for the sizes and the code that sampled changes take the fewest bits with.</summary>
     /// <param name="model">The model to be fitted.</param>
     /// <param name="samples">The changes.</param>
-    /// <param name="sizes">Their sizes, ascending.</param>
-    /// <param name="smallest">The smallest size of all changes.</param>
+    /// <param name="sizes">The bits of their sizes, ascending.</param>
+    /// <param name="smallest">The bits of the smallest size of all changes.</param>
     /// <param name="weight">How many changes each sample stands for.</param>
     private static void Fit(ChangeModel model, ReadOnlySpan<Change> samples, ReadOnlySpan<uint> sizes, uint smallest, double weight)
     {
@@ -239,6 +249,24 @@ internal sealed class FloatCode<TFormat> : ValueCode
         return (weight * numbers) + Math.Min(withFixed, withFitted) + model.SizeBits;
     }
 
+    /// <summary>The smallest of the largest sizes that lead to each of the new values; unchanged and infinite ones don't count.</summary>
+    private static float SmallestSize(ReadOnlySpan<byte> old, ReadOnlySpan<byte> values)
+    {
+        var smallest = float.MaxValue;
+        var count = CountOf(old, values);
+        for (var j = 0; j < count; j++)
+        {
+            var code = TFormat.Narrow(Load(values, j));
+            var distance = Math.Abs(TFormat.Distance(old.IsEmpty ? 0 : Load(old, j), code));
+            var half = TFormat.HalfStep(code);
+
+            // What is not a number is not above it.
+            if (distance > half) smallest = Math.Min(smallest, distance + half);
+        }
+
+        return smallest;
+    }
+
     /// <summary>Makes a value's change one that does not shrink, by changing signs where needed.</summary>
     /// <returns>False when a value is not finite.</returns>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -250,10 +278,11 @@ internal sealed class FloatCode<TFormat> : ValueCode
         if ((code & TFormat.Exponent) == TFormat.Exponent || !TFormat.IsFinite(a)) return false;
         var start = StartOf(a);
         var target = Order(code);
-        var isNegative = target < start;
-        change = isNegative
-            ? new Change(TFormat.Negate(a), code ^ SignBit, ~start & Mask, ~target & Mask, true)
-            : new Change(a, code, start, target, false);
+
+        // Without branches, since signs can't be predicted.
+        var sign = target < start ? 1ul : 0;
+        var all = 0 - sign;
+        change = new Change(a ^ (TFormat.Sign & all), code ^ (SignBit & all), start ^ (Mask & all), target ^ (Mask & all), sign);
         return true;
     }
 
@@ -281,10 +310,10 @@ internal sealed class FloatCode<TFormat> : ValueCode
 
     /// <summary>A value's place among all values of the format, counted from the lowest: negative ones descend in their bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static ulong Order(ulong code) => (code & SignBit) != 0 ? ~code & Mask : code | SignBit;
+    private static ulong Order(ulong code) => code ^ (SignBit | (Mask & (0 - (code >> (TFormat.Width - 1)))));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static ulong FromOrder(ulong order) => (order & SignBit) != 0 ? order ^ SignBit : ~order & Mask;
+    private static ulong FromOrder(ulong order) => order ^ (SignBit | (Mask & ((order >> (TFormat.Width - 1)) - 1)));
 
     /// <summary>Where a stored value lies, rounded to the format. Adding −0 keeps the sign of a zero, which adding 0 would not.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -302,23 +331,36 @@ internal sealed class FloatCode<TFormat> : ValueCode
         return start + (ulong)symbol;
     }
 
+    /// <summary>An element, of which the caller knows that it is there.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static ulong Load(ReadOnlySpan<byte> values, int index) => TFormat.Size switch
+    private static ulong Load(ReadOnlySpan<byte> values, int index)
     {
-        4 => MemoryMarshal.Cast<byte, uint>(values)[index],
-        8 => MemoryMarshal.Cast<byte, ulong>(values)[index],
-        _ => MemoryMarshal.Cast<byte, ushort>(values)[index],
-    };
+        ref var element = ref Unsafe.Add(ref MemoryMarshal.GetReference(values), (nint)index * TFormat.Size);
+        return TFormat.Size switch
+        {
+            4 => Unsafe.ReadUnaligned<uint>(ref element),
+            8 => Unsafe.ReadUnaligned<ulong>(ref element),
+            _ => Unsafe.ReadUnaligned<ushort>(ref element),
+        };
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Store(Span<byte> values, int index, ulong bits)
     {
+        ref var element = ref Unsafe.Add(ref MemoryMarshal.GetReference(values), (nint)index * TFormat.Size);
         switch (TFormat.Size)
         {
-            case 4: MemoryMarshal.Cast<byte, uint>(values)[index] = (uint)bits; break;
-            case 8: MemoryMarshal.Cast<byte, ulong>(values)[index] = bits; break;
-            default: MemoryMarshal.Cast<byte, ushort>(values)[index] = (ushort)bits; break;
+            case 4: Unsafe.WriteUnaligned(ref element, (uint)bits); break;
+            case 8: Unsafe.WriteUnaligned(ref element, bits); break;
+            default: Unsafe.WriteUnaligned(ref element, (ushort)bits); break;
         }
+    }
+
+    /// <summary>The number of values. Where there are old ones, there are as many.</summary>
+    private static int CountOf(ReadOnlySpan<byte> old, ReadOnlySpan<byte> values)
+    {
+        if (!old.IsEmpty && old.Length != values.Length) throw new ArgumentException($"There are {old.Length} bytes of old values for {values.Length} of new ones.", nameof(old));
+        return values.Length / TFormat.Size;
     }
 
     /// <summary>A change that does not shrink.</summary>
@@ -326,8 +368,8 @@ internal sealed class FloatCode<TFormat> : ValueCode
     /// <param name="Code">The new value's code.</param>
     /// <param name="Start">Where the old value lies, rounded to the format.</param>
     /// <param name="Target">Where the new value lies: not below <paramref name="Start"/>.</param>
-    /// <param name="IsNegative">Whether the signs of both have been changed.</param>
-    private readonly record struct Change(ulong Old, ulong Code, ulong Start, ulong Target, bool IsNegative)
+    /// <param name="Sign">1 where the signs of both have been changed, otherwise 0.</param>
+    private readonly record struct Change(ulong Old, ulong Code, ulong Start, ulong Target, ulong Sign)
     {
         /// <summary>The size of the change, rounded.</summary>
         public float Distance
@@ -337,13 +379,6 @@ internal sealed class FloatCode<TFormat> : ValueCode
         }
 
         /// <summary>About the largest size that still leads to the new value: what selected it by its size was not above that.</summary>
-        public uint LargestSizeBits()
-        {
-            // Half way to the next value.
-            var next = FromOrder(Target + 1);
-            var beyond = (next & TFormat.Exponent) == TFormat.Exponent ? 0 : (TFormat.ValueOf(next) - TFormat.ValueOf(Code)) / 2;
-            var size = (float)(Distance + beyond);
-            return size >= 0 ? Math.Min(BitConverter.SingleToUInt32Bits(size), BitConverter.SingleToUInt32Bits(float.MaxValue)) : 0;
-        }
+        public float LargestSize => Math.Clamp(Distance + TFormat.HalfStep(Code), 0, float.MaxValue);
     }
 }

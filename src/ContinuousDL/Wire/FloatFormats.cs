@@ -26,17 +26,17 @@ internal interface IFloatFormat
     /// <summary>Whether a stored value is neither infinite nor not a number.</summary>
     static abstract bool IsFinite(ulong stored);
 
-    /// <summary>The value with the other sign.</summary>
-    static abstract ulong Negate(ulong stored);
+    /// <summary>The sign's bit in a stored value.</summary>
+    static abstract ulong Sign { get; }
 
     /// <summary>The code of a finite stored value plus a step, rounded to nearest, ties to even.</summary>
     static abstract ulong Add(ulong stored, float step);
 
-    /// <summary>A code's value.</summary>
-    static abstract double ValueOf(ulong code);
-
     /// <summary>How far a code's value is above a stored one; rounded.</summary>
     static abstract float Distance(ulong stored, ulong code);
+
+    /// <summary>Half the distance from a code's value to the next larger one, about.</summary>
+    static abstract float HalfStep(ulong code);
 }
 
 /// <summary>float32.</summary>
@@ -54,15 +54,16 @@ internal readonly struct Float32Format : IFloatFormat
 
     public static bool IsFinite(ulong stored) => ((uint)stored & 0x7f800000) != 0x7f800000;
 
-    public static ulong Negate(ulong stored) => stored ^ 0x80000000;
+    public static ulong Sign => 0x80000000;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Add(ulong stored, float step) => BitConverter.SingleToUInt32Bits(ToSingle(stored) + step);
 
-    public static double ValueOf(ulong code) => ToSingle(code);
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float HalfStep(ulong code) => ToSingle(code & Exponent) * (1f / (1 << 24));
 
     private static float ToSingle(ulong bits) => BitConverter.UInt32BitsToSingle((uint)bits);
 }
@@ -82,13 +83,13 @@ internal readonly struct Float64Format : IFloatFormat
 
     public static bool IsFinite(ulong stored) => (stored & Exponent) != Exponent;
 
-    public static ulong Negate(ulong stored) => stored ^ 0x8000000000000000;
+    public static ulong Sign => 0x8000000000000000;
 
     public static ulong Add(ulong stored, float step) => BitConverter.DoubleToUInt64Bits(BitConverter.UInt64BitsToDouble(stored) + step);
 
-    public static double ValueOf(ulong code) => BitConverter.UInt64BitsToDouble(code);
-
     public static float Distance(ulong stored, ulong code) => (float)(BitConverter.UInt64BitsToDouble(code) - BitConverter.UInt64BitsToDouble(stored));
+
+    public static float HalfStep(ulong code) => (float)(BitConverter.UInt64BitsToDouble(code & Exponent) * (1.0 / (1L << 53)));
 }
 
 /// <summary>bfloat16.</summary>
@@ -106,13 +107,13 @@ internal readonly struct BFloat16Format : IFloatFormat
 
     public static bool IsFinite(ulong stored) => (stored & 0x7f80) != 0x7f80;
 
-    public static ulong Negate(ulong stored) => stored ^ 0x8000;
+    public static ulong Sign => 0x8000;
 
     public static ulong Add(ulong stored, float step) => BFloat16InFloat32Format.Add(stored << 16, step);
 
-    public static double ValueOf(ulong code) => BFloat16InFloat32Format.ValueOf(code);
-
     public static float Distance(ulong stored, ulong code) => BFloat16InFloat32Format.Distance(stored << 16, code);
+
+    public static float HalfStep(ulong code) => BFloat16InFloat32Format.HalfStep(code);
 }
 
 /// <summary>float16.</summary>
@@ -130,13 +131,13 @@ internal readonly struct Float16Format : IFloatFormat
 
     public static bool IsFinite(ulong stored) => (stored & 0x7c00) != 0x7c00;
 
-    public static ulong Negate(ulong stored) => stored ^ 0x8000;
+    public static ulong Sign => 0x8000;
 
     public static ulong Add(ulong stored, float step) => BitConverter.HalfToUInt16Bits((Half)(ToSingle(stored) + step));
 
-    public static double ValueOf(ulong code) => ToSingle(code);
-
     public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
+
+    public static float HalfStep(ulong code) => ToSingle(code & Exponent) * (1f / (1 << 11));
 
     private static float ToSingle(ulong bits) => (float)BitConverter.UInt16BitsToHalf((ushort)bits);
 }
@@ -156,7 +157,7 @@ internal readonly struct BFloat16InFloat32Format : IFloatFormat
 
     public static bool IsFinite(ulong stored) => Float32Format.IsFinite(stored);
 
-    public static ulong Negate(ulong stored) => stored ^ 0x80000000;
+    public static ulong Sign => 0x80000000;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Add(ulong stored, float step)
@@ -166,9 +167,10 @@ internal readonly struct BFloat16InFloat32Format : IFloatFormat
         return (sum + 0x7fffu + ((sum >> 16) & 1)) >> 16;
     }
 
-    public static double ValueOf(ulong code) => Float32Format.ValueOf(code << 16);
-
     public static float Distance(ulong stored, ulong code) => Float32Format.Distance(stored, code << 16);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float HalfStep(ulong code) => BitConverter.UInt32BitsToSingle((uint)(code & Exponent) << 16) * (1f / (1 << 8));
 }
 
 /// <summary>float32 elements with new values that are float16 numbers. The old ones may be any.</summary>
@@ -193,11 +195,11 @@ internal readonly struct Float16InFloat32Format : IFloatFormat
 
     public static bool IsFinite(ulong stored) => Float32Format.IsFinite(stored);
 
-    public static ulong Negate(ulong stored) => stored ^ 0x80000000;
+    public static ulong Sign => 0x80000000;
 
     public static ulong Add(ulong stored, float step) => Narrow(Float32Format.Add(stored, step));
 
-    public static double ValueOf(ulong code) => Float16Format.ValueOf(code);
+    public static float Distance(ulong stored, ulong code) => (float)BitConverter.UInt16BitsToHalf((ushort)code) - BitConverter.UInt32BitsToSingle((uint)stored);
 
-    public static float Distance(ulong stored, ulong code) => (float)ValueOf(code) - BitConverter.UInt32BitsToSingle((uint)stored);
+    public static float HalfStep(ulong code) => Float16Format.HalfStep(code);
 }

@@ -54,7 +54,7 @@ internal sealed class IntegerCode(int size) : ValueCode
     }
 
     /// <inheritdoc />
-    public override void Decode(ChangeModel model, ReadOnlySpan<ulong> old, Span<byte> values, ref BitReader reader)
+    public override void Decode(ChangeModel model, ReadOnlySpan<byte> old, Span<byte> values, ref BitReader reader)
     {
         var mask = ulong.MaxValue >> (64 - (8 * size));
         for (var j = 0; j < values.Length / size; j++)
@@ -71,7 +71,7 @@ internal sealed class IntegerCode(int size) : ValueCode
             };
             if (change > mask) throw new WireFormatException($"An integer of {size} bytes is said to change by more than it can.");
             var signed = (change >> 1) ^ (ulong)-(long)(change & 1);
-            Scalars.Store(values, j, size, ((old.IsEmpty ? 0 : old[j]) + signed) & mask);
+            Scalars.Store(values, j, size, ((old.IsEmpty ? 0 : Scalars.Load(old, j, size)) + signed) & mask);
         }
     }
 

@@ -265,19 +265,8 @@ public sealed class UpdateCodec
             var entry = layout.Entries[index];
             var own = coordinates[..CoordinateRange.CountBelow(coordinates, entry.End)];
             var bytes = own.Length * entry.ElementSize;
-            var rented = header.IsRelative ? ArrayPool<ulong>.Shared.Rent(own.Length) : [];
-            var old = header.IsRelative ? rented.AsSpan(0, own.Length) : [];
-            try
-            {
-                if (header.IsRelative) state.Tensors.Slots[index].Read(own, old);
-                ValueCode.Decode(entry, header.ValuePrecision, old, values[..bytes], ref seen, ref reader);
-                for (var j = 0; j < old.Length; j++) Scalars.Store(previous, j, entry.ElementSize, old[j]);
-            }
-            finally
-            {
-                if (header.IsRelative) ArrayPool<ulong>.Shared.Return(rented);
-            }
-
+            if (header.IsRelative) state.Tensors.Slots[index].Read(own, previous[..bytes]);
+            ValueCode.Decode(entry, header.ValuePrecision, header.IsRelative ? previous[..bytes] : [], values[..bytes], ref seen, ref reader);
             coordinates = coordinates[own.Length..];
             values = values[bytes..];
             if (header.IsRelative) previous = previous[bytes..];

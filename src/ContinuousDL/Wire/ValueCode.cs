@@ -45,11 +45,11 @@ internal abstract class ValueCode
 
     /// <summary>Reads values.</summary>
     /// <param name="model">The group's model.</param>
-    /// <param name="old">The old values; empty where they count as 0.</param>
+    /// <param name="old">The old values, packed; empty where they count as 0.</param>
     /// <param name="values">Receives the new ones, packed.</param>
     /// <param name="input">Where they are.</param>
     /// <exception cref="WireFormatException">They are not such values.</exception>
-    public abstract void Decode(ChangeModel model, ReadOnlySpan<ulong> old, Span<byte> values, ref BitReader input);
+    public abstract void Decode(ChangeModel model, ReadOnlySpan<byte> old, Span<byte> values, ref BitReader input);
 
     /// <summary>Writes an update's values.</summary>
     /// <param name="update">The update.</param>
@@ -75,12 +75,12 @@ internal abstract class ValueCode
     /// <summary>Reads the values of some coordinates of a tensor, or of all.</summary>
     /// <param name="entry">The tensor.</param>
     /// <param name="precision">What all new values of float32 parameters are written as.</param>
-    /// <param name="old">The old values; empty where they count as 0.</param>
+    /// <param name="old">The old values, packed; empty where they count as 0.</param>
     /// <param name="values">Receives the new ones, packed.</param>
     /// <param name="seen">The groups that have occurred in the message. 0 at first.</param>
     /// <param name="reader">Where they are.</param>
     /// <exception cref="WireFormatException">They are not such values.</exception>
-    public static void Decode(LayoutEntry entry, DeployedValuePrecision precision, ReadOnlySpan<ulong> old, Span<byte> values, ref ulong seen, ref BitReader reader)
+    public static void Decode(LayoutEntry entry, DeployedValuePrecision precision, ReadOnlySpan<byte> old, Span<byte> values, ref ulong seen, ref BitReader reader)
     {
         var code = Of(entry, precision);
         var model = ModelOf(entry, ref seen, out var isNew);

@@ -1,3 +1,4 @@
+using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
 using static TorchSharp.torch;
 
@@ -14,7 +15,11 @@ internal static class WireValues
 
     /// <summary>Values for all tensors of a layout, packed.</summary>
     public static byte[] Any(ModelLayout layout, Random random) =>
-        [.. layout.Entries.SelectMany(e => { var mode = random.Next(4); return Enumerable.Range(0, e.Length).SelectMany(_ => Any(e.DType, e.ElementSize, random, mode)); })];
+        [.. layout.Entries.SelectMany(e =>
+        {
+            var mode = random.Next(4);
+            return Enumerable.Range(0, e.Length).SelectMany(_ => Any(e.DType, e.ElementSize, random, mode));
+        })];
 
     /// <summary>The same values, changed as training changes them, as anything does, or not at all.</summary>
     public static byte[] Changed(ModelLayout layout, byte[] before, Random random)
@@ -35,6 +40,26 @@ internal static class WireValues
         }
 
         return after;
+    }
+
+    /// <summary>Weights, and the same after a step of training: each moved by a little more than a threshold, one way or the other.</summary>
+    public static (byte[] Before, byte[] After) Trained(ModelLayout layout, Random random, DeployedValuePrecision precision = DeployedValuePrecision.Float32)
+    {
+        var before = new byte[layout.SizeInBytes];
+        var after = new byte[layout.SizeInBytes];
+        foreach (var entry in layout.Entries)
+        {
+            var rounding = entry.Kind == CoordinateKind.Parameter ? precision : DeployedValuePrecision.Float32;
+            for (var i = entry.Offset; i < entry.End; i++)
+            {
+                var weight = (float)((random.NextDouble() - 0.5) * 0.1);
+                var change = 1e-3 * (1 + (0.01 * -Math.Log(1 - random.NextDouble()))) * (random.Next(2) == 0 ? 1 : -1);
+                Scalars.Store(before, i, 4, BitConverter.SingleToUInt32Bits(weight));
+                Scalars.Store(after, i, 4, BitConverter.SingleToUInt32Bits(rounding.Round((float)(weight + change))));
+            }
+        }
+
+        return (before, after);
     }
 
     private static double Round(double value, Random random) => random.Next(2) == 0 ? BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits((float)value) & 0xffff0000) : (float)(Half)value;

@@ -1,0 +1,247 @@
+using System.Buffers.Binary;
+using System.IO.Hashing;
+using System.Numerics;
+using ContinuousDL.Parameters;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Tests.Wire;
+
+/// <summary>A decoder written from docs/wire-format.md alone, as plainly as can be: what the library's is compared with.</summary>
+internal sealed class PlainDecoder
+{
+    private readonly byte[] message;
+    private readonly ModelLayout layout;
+    private readonly byte[] state;
+    private readonly Dictionary<(CoordinateKind, ScalarType), Model> models = [];
+    private int position;
+    private int flags;
+
+    private PlainDecoder(byte[] message, ModelLayout layout, byte[] state) => (this.message, this.layout, this.state) = (message, layout, state);
+
+    public long Sequence { get; private set; }
+
+    public long Steps { get; private set; }
+
+    public List<int> Coordinates { get; } = [];
+
+    public List<byte> Values { get; } = [];
+
+    /// <summary>How many bits the coordinates took.</summary>
+    public int CoordinateBits { get; private set; }
+
+    /// <summary>Decodes a message.</summary>
+    /// <param name="message">The message.</param>
+    /// <param name="layout">The model's tensors.</param>
+    /// <param name="state">All values of the state that it is for, packed.</param>
+    public static PlainDecoder Decode(byte[] message, ModelLayout layout, byte[] state)
+    {
+        var decoder = new PlainDecoder(message, layout, state);
+        decoder.Decode();
+        return decoder;
+    }
+
+    private void Decode()
+    {
+        Bytes(2).Should().Be('C' + (256ul * 'U'));
+        Bytes(1).Should().Be(1);
+        flags = (int)Bytes(1);
+        var signature = ((flags >> 5) & 3) switch { 0 => 0, 1 => 32, 2 => 64, _ => throw new InvalidOperationException() };
+        var end = message.Length - signature - 4;
+        BinaryPrimitives.ReadUInt32LittleEndian(message.AsSpan(end)).Should().Be((uint)XxHash3.HashToUInt64(message.AsSpan(0, end)));
+        Bytes(4).Should().Be((uint)layout.Fingerprint);
+        Bytes((flags & 4) != 0 ? 16 : 4);
+        Sequence = Varint();
+        Steps = Varint();
+        var count = (int)Varint();
+        Bytes(8);
+        if ((flags & 1) != 0) Coordinates.AddRange(Enumerable.Range(0, layout.Count));
+        else ReadCoordinates(count);
+        foreach (var coordinate in Coordinates) ReadValue(coordinate);
+        position = (position + 7) / 8 * 8;
+        (position / 8).Should().Be(end);
+    }
+
+    private void ReadCoordinates(int count)
+    {
+        var n = layout.Count;
+        var complement = 2L * count > n;
+        var listed = complement ? n - count : count;
+        var start = position;
+        long sum = 8 * ((n - listed) / (listed + 1L)), weight = 8;
+        var numbers = new HashSet<int>();
+        var next = 0;
+        for (var i = 0; i < listed; i++)
+        {
+            var r = 0;
+            while ((25 * weight) << r < (12 * sum) + (6 * weight)) r++;
+            var zeros = 0;
+            while (zeros < 24 && Bits(1) == 0) zeros++;
+            var gap = zeros == 24 ? (long)Bits(31) : ((long)zeros << r) + (long)Bits(r);
+            numbers.Add((int)(next + gap));
+            next += (int)gap + 1;
+            sum += gap;
+            if (++weight == 64) (sum, weight) = (sum / 2, weight / 2);
+        }
+
+        CoordinateBits = position - start;
+        position = (position + 7) / 8 * 8;
+        Coordinates.AddRange(Enumerable.Range(0, n).Where(c => numbers.Contains(c) != complement));
+    }
+
+    private void ReadValue(int coordinate)
+    {
+        var offset = 0;
+        var entry = layout.Entries.First(e =>
+        {
+            if (coordinate < e.End) return true;
+            offset += e.Length * e.ElementSize;
+            return false;
+        });
+        var isFloat = entry.DType is ScalarType.Float32 or ScalarType.Float64 or ScalarType.BFloat16 or ScalarType.Float16;
+        var old = (flags & 2) == 0 ? 0 : Scalars.Load(state.AsSpan(offset), coordinate - entry.Offset, entry.ElementSize);
+        if (!models.TryGetValue((entry.Kind, entry.DType), out var model)) models[(entry.Kind, entry.DType)] = model = ReadModel(isFloat);
+        var value = isFloat ? ReadFloat(model, entry, old) : ReadInteger(model, 8 * entry.ElementSize, old);
+        for (var i = 0; i < entry.ElementSize; i++) Values.Add((byte)(value >> (8 * i)));
+    }
+
+    private Model ReadModel(bool isFloat)
+    {
+        var sizes = new float[40];
+        if (isFloat)
+        {
+            var q = (int)Bits(5);
+            var first = (long)Bits(31 - q) << q;
+            for (var s = 2; s < 39; s++)
+            {
+                var i = s - 2;
+                var f = i <= 24 ? i : 23 + (1L << (i - 24));
+                sizes[s] = BitConverter.UInt32BitsToSingle((uint)Math.Min(0x7f800000, first + (f << q)));
+            }
+        }
+
+        var lengths = Enumerable.Range(0, 40).Select(s => s is >= 2 and <= 7 ? s - 1 : 12).ToArray();
+        if (Bits(1) == 1) lengths = [.. Enumerable.Range(0, 40).Select(_ => (int)Bits(4))];
+        var codes = new Dictionary<(int Length, int Code), int>();
+        var code = 0;
+        for (var length = 1; length <= 12; length++, code *= 2)
+        {
+            for (var s = 0; s < 40; s++)
+            {
+                if (lengths[s] == length) codes[(length, code++)] = s;
+            }
+        }
+
+        return new Model(sizes, codes);
+    }
+
+    private int ReadSymbol(Model model)
+    {
+        var code = 0;
+        for (var length = 1; length <= 12; length++)
+        {
+            code = (2 * code) + (int)Bits(1);
+            if (model.Codes.TryGetValue((length, code), out var symbol)) return symbol;
+        }
+
+        throw new InvalidOperationException("No code.");
+    }
+
+    private ulong ReadInteger(Model model, int bits, ulong old)
+    {
+        var symbol = ReadSymbol(model);
+        var change = symbol == 0 ? 0 : symbol == 39 ? (BigInteger)Bits(bits) : (BigInteger.One << (symbol - 1)) + Bits(symbol - 1);
+        var signed = change.IsEven ? change / 2 : -(change + 1) / 2;
+        var result = (old + signed) % (BigInteger.One << bits);
+        return (ulong)(result < 0 ? result + (BigInteger.One << bits) : result);
+    }
+
+    private ulong ReadFloat(Model model, LayoutEntry entry, ulong old)
+    {
+        var format = (entry.DType, entry.Kind, (flags >> 3) & 3) switch
+        {
+            (ScalarType.Float32, CoordinateKind.Parameter, 1) or (ScalarType.BFloat16, _, _) => ScalarType.BFloat16,
+            (ScalarType.Float32, CoordinateKind.Parameter, 2) or (ScalarType.Float16, _, _) => ScalarType.Float16,
+            _ => entry.DType,
+        };
+        var width = format switch { ScalarType.Float32 => 32, ScalarType.Float64 => 64, _ => 16 };
+        var infinity = Round(format, double.PositiveInfinity);
+        var negative = Bits(1) == 1;
+        var symbol = ReadSymbol(model);
+        if (symbol == 39) return Store(entry.DType, format, Bits(width));
+
+        var a = Scalars.ToDouble(entry.DType, old);
+        if (negative) a = -a;
+        BigInteger start = Order(Round(format, a), width);
+        BigInteger Boundary(int s) => s switch
+        {
+            0 => start,
+            1 => start + 1,
+            39 => Order(infinity, width),
+            _ => BigInteger.Max(start + 1, Order(Round(format, entry.DType == ScalarType.Float64 ? a + model.Sizes[s] : (float)a + model.Sizes[s]), width)),
+        };
+        var lower = Boundary(symbol);
+        var count = Boundary(symbol + 1) - lower;
+        var bits = (int)(count.GetBitLength() - 1);
+        BigInteger number = Bits(bits);
+        var shorter = (BigInteger.One << (bits + 1)) - count;
+        if (number >= shorter) number = (2 * number) + Bits(1) - shorter;
+        var order = (ulong)(lower + number);
+        var half = 1ul << (width - 1);
+        var code = order >= half ? order - half : (half - 1 - order) | half;
+        return Store(entry.DType, format, negative ? code ^ half : code);
+    }
+
+    private static ulong Order(ulong code, int width)
+    {
+        var half = 1ul << (width - 1);
+        return code >= half ? half - 1 - (code - half) : code + half;
+    }
+
+    /// <summary>The bits of the nearest value of a format; −0 stays −0.</summary>
+    private static ulong Round(ScalarType format, double value)
+    {
+        if (format == ScalarType.Float64) return BitConverter.DoubleToUInt64Bits(value);
+        if (format == ScalarType.Float16) return BitConverter.HalfToUInt16Bits((Half)(float)value);
+        var bits = BitConverter.SingleToUInt32Bits((float)value);
+        return format == ScalarType.Float32 ? bits : (bits >> 16) + ((bits & 0xffff) + ((bits >> 16) & 1) > 0x8000 ? 1u : 0);
+    }
+
+    private static ulong Store(ScalarType dtype, ScalarType format, ulong code) => (dtype, format) switch
+    {
+        (ScalarType.Float32, ScalarType.BFloat16) => code << 16,
+        (ScalarType.Float32, ScalarType.Float16) => BitConverter.SingleToUInt32Bits((float)BitConverter.UInt16BitsToHalf((ushort)code)),
+        _ => code,
+    };
+
+    /// <summary>Fixed-size numbers: the least significant byte first.</summary>
+    private ulong Bytes(int count)
+    {
+        var value = 0ul;
+        for (var i = 0; i < count; i++, position += 8)
+        {
+            if (i < 8) value |= (ulong)message[position / 8] << (8 * i);
+        }
+
+        return value;
+    }
+
+    private long Varint()
+    {
+        var value = 0L;
+        for (var shift = 0; ; shift += 7)
+        {
+            var group = (long)Bytes(1);
+            value |= (group & 0x7f) << shift;
+            if (group < 0x80) return value;
+        }
+    }
+
+    private ulong Bits(int count)
+    {
+        var value = 0ul;
+        for (var i = 0; i < count; i++, position++) value = (value << 1) | (uint)((message[position / 8] >> (7 - (position % 8))) & 1);
+        return value;
+    }
+
+    private sealed record Model(float[] Sizes, Dictionary<(int Length, int Code), int> Codes);
+}
