@@ -10,10 +10,7 @@ namespace ContinuousDL.Wire;
 /// </remarks>
 internal sealed class ChangeModel
 {
-    /// <summary>The class of a value that did not change.</summary>
-    public const int Unchanged = 0;
-
-    /// <summary>The class of a change below the base.</summary>
+    /// <summary>The class of a change below the base; the one before it, 0, is that of a value that did not change.</summary>
     public const int BelowBase = 1;
 
     /// <summary>The first class above the base.</summary>

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.IO.Hashing;
 using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;

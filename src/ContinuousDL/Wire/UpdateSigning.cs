@@ -99,8 +99,6 @@ public abstract class UpdateSigning : IDisposable
 
     private sealed class Ecdsa(ECDsa algorithm, bool canSign) : UpdateSigning
     {
-        private const string P256 = "1.2.840.10045.3.1.7";
-
         /// <summary>The framework's object is not for several threads.</summary>
         private readonly Lock use = new();
 
@@ -116,7 +114,7 @@ public abstract class UpdateSigning : IDisposable
                 int read;
                 if (isPrivate) algorithm.ImportPkcs8PrivateKey(key, out read);
                 else algorithm.ImportSubjectPublicKeyInfo(key, out read);
-                if (read == key.Length && algorithm.ExportParameters(includePrivateParameters: false).Curve.Oid.Value == P256) return new Ecdsa(algorithm, isPrivate);
+                if (read == key.Length && IsP256(algorithm.ExportParameters(includePrivateParameters: false).Curve.Oid)) return new Ecdsa(algorithm, isPrivate);
             }
             catch (CryptographicException)
             {
@@ -140,5 +138,12 @@ public abstract class UpdateSigning : IDisposable
         }
 
         public override void Dispose() => algorithm.Dispose();
+
+        /// <summary>Not every platform says both the number and the name of a curve.</summary>
+        private static bool IsP256(Oid curve)
+        {
+            var expected = ECCurve.NamedCurves.nistP256.Oid;
+            return curve.Value is { } value ? value == expected.Value : curve.FriendlyName == expected.FriendlyName;
+        }
     }
 }
