@@ -32,6 +32,7 @@ if (args is [] or ["--help" or "-h" or "-?"])
           --filter '*SamplerBenchmarks*'          batches out of histories of 10 thousand to 10 million
           --filter '*HistoryBenchmarks*'          batches out of a million images, in memory and on disk
           --filter '*UpdateCodecBenchmarks*'      updates encoded, decoded and applied
+          --filter '*UpdateLogBenchmarks*'        updates appended to a log, and read by a replica that is behind
           --list flat, --filter '*', ...          everything else that BenchmarkDotNet understands
 
         libtorch works with a thread for each core; OMP_NUM_THREADS says otherwise.

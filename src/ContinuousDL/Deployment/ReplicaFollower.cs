@@ -64,7 +64,7 @@ public sealed class ReplicaFollower<TModule> : IDisposable
         ArgumentNullException.ThrowIfNull(source);
         this.replica = replica;
         this.source = source;
-        this.options = OptionsValidator.Validate(options ?? new ReplicaFollowerOptions(), nameof(options));
+        this.options = OptionsValidator.Validate(options ?? new ReplicaFollowerOptions(), nameof(options)).Copy();
         this.codec = codec ?? new UpdateCodec();
         this.logger = logger ?? NullLogger<ReplicaFollower<TModule>>.Instance;
         this.timeProvider = timeProvider ?? TimeProvider.System;
@@ -103,7 +103,7 @@ public sealed class ReplicaFollower<TModule> : IDisposable
             catch (Exception e) when (e is not ObjectDisposedException && !(e is OperationCanceledException && cancellationToken.IsCancellationRequested))
             {
                 // Whatever a source throws, a timeout of its own too, the replica goes on answering, and the source may come back.
-                wait = Fail(e.Message);
+                wait = Fail(e.Message, e);
             }
 
             if (wait > TimeSpan.Zero) await Task.Delay(wait, timeProvider, cancellationToken).ConfigureAwait(false);
@@ -121,8 +121,8 @@ public sealed class ReplicaFollower<TModule> : IDisposable
         problem = Apply(batch.Messages, ref progress) ?? problem;
         newest = Math.Max(newest, Math.Max(batch.NewestSequence, replica.Sequence));
         metrics.RecordReplicaLag(newest - replica.Sequence, tag);
-        if (progress) fruitless = idle = 0;
         if (needsSnapshot) return Resync(problem ?? "The source gave no snapshot.");
+        if (progress) fruitless = idle = 0;
         if (replica.Sequence < newest && !progress) problem ??= "The source gave nothing that leads on from the replica's state.";
         if (replica.Sequence >= newest && (progress || batch.Snapshot is null))
         {
@@ -230,10 +230,10 @@ public sealed class ReplicaFollower<TModule> : IDisposable
         return Backoff();
     }
 
-    private TimeSpan Fail(string? reason)
+    private TimeSpan Fail(string? reason, Exception? exception = null)
     {
         fruitless++;
-        Become(ReplicaState.Failed, reason);
+        Become(ReplicaState.Failed, reason, exception);
         return Backoff();
     }
 
@@ -241,21 +241,21 @@ public sealed class ReplicaFollower<TModule> : IDisposable
     private TimeSpan Backoff() =>
         TimeSpan.FromTicks((long)Math.Min(options.MaxRetryDelay.Ticks, options.RetryDelay.Ticks * Math.Pow(2, fruitless - 1)));
 
-    private void Become(ReplicaState state, string? reason)
+    private void Become(ReplicaState state, string? reason, Exception? exception = null)
     {
         var before = status;
         var now = new ReplicaStatus(state, reason, replica.RunId, replica.Sequence, newest);
         status = now;
         if (before.State == state && before.Reason == reason) return;
-        if (before.State != state) LogState(now);
+        if (before.State != state) LogState(now, exception);
         StatusChanged?.Invoke(this, now);
     }
 
-    private void LogState(ReplicaStatus now)
+    private void LogState(ReplicaStatus now, Exception? exception)
     {
         switch (now.State)
         {
-            case ReplicaState.Failed: Log.ReplicaFailed(logger, options.Name, now.Sequence, now.Reason); break;
+            case ReplicaState.Failed: Log.ReplicaFailed(logger, exception, options.Name, now.Sequence, now.Reason); break;
             case ReplicaState.Resyncing: Log.ReplicaResyncing(logger, options.Name, now.Sequence, now.Reason); break;
             default: Log.ReplicaStateChanged(logger, options.Name, now.State, now.Sequence, now.NewestSequence); break;
         }

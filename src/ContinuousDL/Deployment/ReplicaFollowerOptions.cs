@@ -24,4 +24,7 @@ public sealed class ReplicaFollowerOptions
     /// <value>Default: 10 seconds.</value>
     [Range(typeof(TimeSpan), "00:00:00.001", "1.00:00:00", ParseLimitsInInvariantCulture = true, ErrorMessage = "must be from 1 millisecond to 1 day")]
     public TimeSpan MaxRetryDelay { get; set; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>A copy that nobody else changes.</summary>
+    internal ReplicaFollowerOptions Copy() => (ReplicaFollowerOptions)MemberwiseClone();
 }

@@ -28,7 +28,7 @@ internal static partial class Log
     public static partial void ReplicaResyncing(ILogger logger, string replica, long sequence, string? reason);
 
     [LoggerMessage(8, LogLevel.Error, "Replica {Replica} stays at sequence {Sequence} for now: {Reason}")]
-    public static partial void ReplicaFailed(ILogger logger, string replica, long sequence, string? reason);
+    public static partial void ReplicaFailed(ILogger logger, Exception? exception, string replica, long sequence, string? reason);
 
     [LoggerMessage(9, LogLevel.Debug, "The state at sequence {Sequence} was saved to {Path}")]
     public static partial void CheckpointSaved(ILogger logger, long sequence, string path);

@@ -67,7 +67,14 @@ public sealed class DirectoryUpdateSource : IUpdateSource
             }
             catch (IOException e) when (LogPlan.IsRemoved(e))
             {
+                // Compaction has removed it meanwhile, and there is a later snapshot now.
                 return null;
+            }
+            catch (UpdateLogDamagedException)
+            {
+                // Another look begins from nothing, should the damage have been in what was known of the directory alone.
+                run = null;
+                throw;
             }
             catch (SnapshotFormatException e)
             {

@@ -98,6 +98,13 @@ internal sealed class LogSegment
     {
         using var file = OpenForReading(Path);
         var end = RandomAccess.GetLength(file);
+        if (end < Length)
+        {
+            // The machine of the writer went down with records that were here already, but not on its disk.
+            records.Clear();
+            Length = HeaderBytes;
+        }
+
         Span<byte> header = stackalloc byte[LogRecord.HeaderBytes];
         while (Length < end)
         {

@@ -45,14 +45,12 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private const int TryAgainOnLinux = 11;
     private const int TryAgainOnMac = 35;
 
-    /// <summary>A snapshot is due when the updates since the last one take this many times its bytes: snapshots are then at most a fifth of what is written.</summary>
-    private const int BytesPerSnapshotByte = 4;
-
-    /// <summary>Updates that take this many times the bytes of a snapshot are not merged: going through them would cost more than the snapshot.</summary>
+    /// <summary>Updates that take more than this many times the bytes of a snapshot are not merged: going through them would cost more than the snapshot.</summary>
     private const int MaxMergeRatio = 4;
 
     private readonly string directory;
     private readonly UpdateLogOptions options;
+    private readonly LogRetention retention;
     private readonly UpdateCodec codec;
     private readonly ILogger logger;
     private readonly TimeProvider timeProvider;
@@ -63,6 +61,9 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
 
     // Taken before sync, and held while files are added and removed, which appending and reading need not wait for.
     private readonly Lock maintenance = new();
+
+    // Files that are to be deleted, in this order even where one can't be for now: at any moment what remains must be a log.
+    private readonly Queue<string> removed = new();
     private LogRun? run;
     private SafeFileHandle? appending;
     private bool startSegment;
@@ -70,6 +71,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private (string Path, WeakReference<ModelSnapshot> Snapshot)? lastSnapshot;
     private TaskCompletionSource? changed;
     private Task compaction = Task.CompletedTask;
+    private volatile Exception? compactionError;
     private Exception? fault;
     private bool disposed;
 
@@ -77,6 +79,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     {
         this.directory = directory;
         this.options = options;
+        retention = new LogRetention(options, timeProvider);
         this.codec = codec;
         this.logger = logger;
         this.timeProvider = timeProvider;
@@ -105,7 +108,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     public long BytesCut { get; private set; }
 
     /// <summary>Why the last compaction in the background failed; null where it didn't. Appending goes on, and it is tried again when it is due again.</summary>
-    public Exception? CompactionError { get; private set; }
+    public Exception? CompactionError => compactionError;
 
     /// <summary>Opens a log for writing, or makes a new one.</summary>
     /// <param name="directory">The directory. It may be missing; its parent may too.</param>
@@ -121,7 +124,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         string directory, UpdateLogOptions? options = null, UpdateCodec? codec = null, ILogger<UpdateLog>? logger = null, TimeProvider? timeProvider = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
-        options = OptionsValidator.Validate(options ?? new UpdateLogOptions(), nameof(options));
+        options = OptionsValidator.Validate(options ?? new UpdateLogOptions(), nameof(options)).Copy();
         directory = Path.GetFullPath(directory);
         Directory.CreateDirectory(directory);
         var log = new UpdateLog(
@@ -172,13 +175,14 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             }
             catch (Exception e)
             {
+                // What is on disk now is known to nobody.
                 fault = e;
                 throw;
             }
 
             state.Write(update, digest);
             Announce();
-            if (options.CompactAutomatically && IsCompactionDue(run!)) CompactInBackground();
+            if (options.CompactAutomatically && retention.IsCompactionDue(run!)) CompactInBackground();
             return true;
         }
     }
@@ -327,7 +331,8 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
 
             try
             {
-                if (plan.Since is { } since)
+                // What is far more than a snapshot is not even read: merging would hardly make it smaller than that.
+                if (plan.Since is { } since && since.Sum(s => s.Bytes) <= Math.Max(MaxMergeRatio * plan.SnapshotBytes, plan.BytesFromSnapshot))
                 {
                     var direct = Read(current, sequence, plan.Head, since, MaxMergeRatio * plan.SnapshotBytes);
                     if (direct.Messages.Sum(m => (long)m.Bytes.Length) <= plan.BytesFromSnapshot) return direct;
@@ -398,7 +403,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             {
                 ThrowIfUnusable();
                 if (run is null) return;
-                if (IsSnapshotDue(run))
+                if (retention.IsSnapshotDue(run))
                 {
                     PrepareSnapshot();
                     snapshot = head.Required.CreateSnapshot();
@@ -406,7 +411,13 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             }
 
             if (snapshot is not null) AddSnapshot(snapshot);
-            foreach (var file in TakeOut()) File.Delete(file);
+            TakeOut();
+            while (removed.TryPeek(out var file))
+            {
+                File.Delete(file);
+                removed.Dequeue();
+            }
+
             foreach (var old in LogRun.List(directory).Where(r => r.Number < run.Number)) Directory.Delete(old.Path, recursive: true);
         }
     }
@@ -484,6 +495,11 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         }
 
         head.Start(ReadSnapshot(run.SnapshotPath(run.NewestSnapshot)));
+        if (run.Segments.Find(s => s.Fingerprint != head.Required.Layout.Fingerprint) is { } foreign)
+        {
+            throw new UpdateLogDamagedException(foreign.Path, 0, "its updates are for a model of another architecture than the snapshot's.");
+        }
+
         Replay(head.Required, run.Slice(run.NewestSnapshot, run.Head));
         startSegment = run.NewestSnapshot == run.Head;
     }
@@ -582,73 +598,29 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         if (digest != update.StateDigest) throw PublishedHead.Conflict(update, digest);
     }
 
-    private bool IsSnapshotDue(LogRun current)
-    {
-        var since = 0L;
-        for (var i = current.Segments.Count - 1; i >= 0 && current.Segments[i].BaseSequence >= current.NewestSnapshot; i--) since += current.Segments[i].Length;
-        return current.Head - current.NewestSnapshot >= options.SnapshotInterval
-            || since > BytesPerSnapshotByte * current.Snapshots.GetValueAtIndex(current.Snapshots.Count - 1);
-    }
-
-    private bool IsCompactionDue(LogRun current) => IsSnapshotDue(current) || OldestKept(current) > current.OldestSnapshot;
-
-    /// <summary>The sequence of the snapshot before which nothing need be kept.</summary>
-    private long OldestKept(LogRun current)
-    {
-        if (current.Snapshots.Count == 1) return current.OldestSnapshot;
-        var removable = options.KeepUpdates is { } count ? current.Head - count : long.MinValue;
-        if (options.KeepBytes is { } limit)
-        {
-            // Down from the newest: the first segment that is too much, and so all before it.
-            var bytes = 0L;
-            for (var i = current.Segments.Count - 1; i >= 0 && current.Segments[i].End > removable; i--)
-            {
-                bytes += current.Segments[i].Length;
-                if (bytes > limit) removable = Math.Max(removable, current.Segments[i].End);
-            }
-        }
-
-        if (options.KeepAge is { } age)
-        {
-            var oldest = timeProvider.GetUtcNow().Subtract(age).ToUnixTimeMilliseconds();
-            foreach (var segment in current.Segments)
-            {
-                if (segment.Records.Count == 0 || segment.Records[^1].Time >= oldest) break;
-                removable = Math.Max(removable, segment.End);
-            }
-        }
-
-        var kept = current.OldestSnapshot;
-        for (var i = 1; i < current.Snapshots.Count && current.Snapshots.GetKeyAtIndex(i) <= removable; i++) kept = current.Snapshots.GetKeyAtIndex(i);
-        return kept;
-    }
-
-    /// <summary>Takes what need not be kept out of the index.</summary>
-    /// <returns>Its files, in the order in which they can be removed: at any moment what remains is a log.</returns>
-    private List<string> TakeOut()
+    /// <summary>Takes what need not be kept out of the index: old snapshots, then the updates before the oldest that stays.</summary>
+    private void TakeOut()
     {
         lock (sync)
         {
             var current = run!;
-            var kept = OldestKept(current);
-            var files = new List<string>();
+            var kept = retention.OldestKept(current);
             while (current.OldestSnapshot < kept)
             {
-                files.Add(current.SnapshotPath(current.OldestSnapshot));
+                removed.Enqueue(current.SnapshotPath(current.OldestSnapshot));
                 current.Snapshots.RemoveAt(0);
             }
 
-            var count = 0;
-            while (count < current.Segments.Count && current.Segments[count].End <= current.OldestSnapshot && (startSegment || count < current.Segments.Count - 1)) count++;
-            files.AddRange(current.Segments.Take(count).Select(s => s.Path));
-            if (count > 0 && count == current.Segments.Count)
+            // The one that is or will be appended to stays; one without updates would get the same name again.
+            while (current.Segments.Count > (startSegment ? 0 : 1) && current.Segments[0].Records.Count > 0 && current.Segments[0].End <= current.OldestSnapshot)
             {
-                appending?.Dispose();
-                appending = null;
+                removed.Enqueue(current.Segments[0].Path);
+                current.Segments.RemoveAt(0);
             }
 
-            current.Segments.RemoveRange(0, count);
-            return files;
+            if (current.Segments.Count > 0) return;
+            appending?.Dispose();
+            appending = null;
         }
     }
 
@@ -660,7 +632,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             try
             {
                 Compact();
-                CompactionError = null;
+                compactionError = null;
             }
             catch (ObjectDisposedException)
             {
@@ -668,7 +640,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             }
             catch (Exception e)
             {
-                CompactionError = e;
+                compactionError = e;
                 Log.CompactionFailed(logger, e, directory);
             }
         });
@@ -745,9 +717,12 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             {
                 try
                 {
-                    using var update = codec.Decode(messages[i].Bytes.Span, state);
-                    var next = state.Needs(update) && update.Sequence == slice.From + i + 1;
-                    if (!next) throw new UpdateLogDamagedException(slice.Path, slice.Records[i].Offset, $"update {update.Sequence} is where {slice.From + i + 1} should be.");
+                    using var update = codec.DecodeIfNeeded(messages[i].Bytes.Span, state);
+                    if (update?.Sequence != slice.From + i + 1)
+                    {
+                        throw new UpdateLogDamagedException(slice.Path, slice.Records[i].Offset, $"another update is where {slice.From + i + 1} should be.");
+                    }
+
                     state.Write(update, state.DigestAfter(update));
                 }
                 catch (DeploymentException e)

@@ -41,4 +41,7 @@ public sealed class UpdateLogOptions
     /// <summary>Whether the log compacts itself on a background task, after the appends that make it due. Without, call <see cref="UpdateLog.Compact"/>.</summary>
     /// <value>Default: true.</value>
     public bool CompactAutomatically { get; set; } = true;
+
+    /// <summary>A copy that nobody else changes.</summary>
+    internal UpdateLogOptions Copy() => (UpdateLogOptions)MemberwiseClone();
 }

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
 using System.Threading.Channels;
 using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
@@ -5,6 +7,7 @@ using ContinuousDL.Tests.Samples;
 using ContinuousDL.Tests.UpdateLogs;
 using ContinuousDL.Transport;
 using ContinuousDL.UpdateLogs;
+using ContinuousDL.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -120,6 +123,77 @@ public class ReplicaFollowerTests
         source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest, NewestSequence = 1 });
         await following.UntilAsync(trainer);
         trainer.ShouldBeAt(replica);
+    }
+
+    [Test]
+    public async Task Updates_that_do_not_fit_the_snapshot_before_them_are_a_failure_in_the_end()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        trainer.Publish(2);
+        var start = trainer.States.States[0];
+        var snapshot = new ModelSnapshot(start.Layout, [.. start.Layout.Entries.Select((_, i) => start.Values(i).ToArray())], start.RunId, 1);
+        using var wrong = ModelUpdate.Between(trainer.States.States[1], trainer.States.States[2], 2);
+        var message = new UpdateMessage(new UpdateCodec().Encode(wrong), default);
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source);
+        for (var i = 0; i < 5; i++) source.Answer(() => new UpdateBatch { Snapshot = snapshot, Messages = [message], NewestSequence = 2 });
+        await following.UntilAsync(s => s.State == ReplicaState.Failed);
+        replica.Sequence.Should().Be(1);
+        replica.Digest.Should().Be(snapshot.StateDigest, "it answers from the last state that was right");
+        source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest, NewestSequence = 2 });
+        await following.UntilAsync(trainer);
+    }
+
+    [Test]
+    public async Task Unsigned_updates_are_refused_by_a_replica_with_a_key()
+    {
+        using var signing = UpdateSigning.HmacSha256(new byte[32]);
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        await using (var following = new Following(replica, trainer.Transport)) await following.UntilAsync(trainer);
+        var source = new ScriptedSource();
+        await using var careful = new Following(replica, source, new UpdateCodec(new UpdateCodecOptions { Signing = signing }));
+        using var update = trainer.States.Next();
+        source.Answer(() => new UpdateBatch { Messages = [new UpdateMessage(new UpdateCodec().Encode(update), default)], NewestSequence = 1 });
+        await careful.UntilAsync(s => s.Reason?.Contains("signed") == true);
+        replica.Sequence.Should().Be(0);
+    }
+
+    [Test]
+    public async Task What_it_does_is_measured()
+    {
+        var measured = new ConcurrentBag<(string Instrument, double Value, string Tags)>();
+        using var meters = new OwnMeters();
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = (instrument, l) =>
+            {
+                if (instrument.Meter.Scope == meters) l.EnableMeasurementEvents(instrument);
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((i, value, tags, _) => measured.Add((i.Name, value, string.Join(",", tags.ToArray().Select(t => $"{t.Key}={t.Value}")))));
+        listener.SetMeasurementEventCallback<double>((i, value, tags, _) => measured.Add((i.Name, value, string.Join(",", tags.ToArray().Select(t => $"{t.Key}={t.Value}")))));
+        listener.Start();
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source, meters: meters);
+        var start = trainer.States.Newest;
+        source.Answer(() => new UpdateBatch { Snapshot = start, NewestSequence = 4 });
+        trainer.Publish(1);
+        var batch = await trainer.Transport.ReceiveAsync(trainer.States.RunId, 0);
+        source.Answer(() => new UpdateBatch { Messages = [new UpdateMessage(new byte[] { 1 }, default), .. batch.Messages], NewestSequence = 1 });
+        await following.UntilAsync(s => s is { Sequence: 1 });
+        measured.Select(m => (m.Instrument, m.Tags)).Should().BeEquivalentTo(
+        [
+            ("continuousdl.replica.resyncs", "replica=replica"),
+            ("continuousdl.replica.lag", "replica=replica"),
+            ("continuousdl.replica.refused", "replica=replica,reason=damaged"),
+            ("continuousdl.replica.delay", "replica=replica"),
+            ("continuousdl.replica.lag", "replica=replica"),
+        ]);
+        measured.Where(m => m.Instrument == "continuousdl.replica.lag").Select(m => m.Value).Should().BeEquivalentTo([4.0, 3.0]);
     }
 
     [Test]
@@ -272,9 +346,9 @@ public class ReplicaFollowerTests
         private readonly ReplicaFollower<Sequential> follower;
         private readonly Task running;
 
-        public Following(ModelReplica<Sequential> replica, IUpdateSource source)
+        public Following(ModelReplica<Sequential> replica, IUpdateSource source, UpdateCodec? codec = null, IMeterFactory? meters = null)
         {
-            follower = new ReplicaFollower<Sequential>(replica, source, Quick);
+            follower = new ReplicaFollower<Sequential>(replica, source, Quick, codec, meterFactory: meters);
             follower.StatusChanged += (_, status) =>
             {
                 lock (Changes) Changes.Add(status);
@@ -315,6 +389,20 @@ public class ReplicaFollowerTests
         {
             lock (Changes) return [.. Changes];
         }
+    }
+
+    private sealed class OwnMeters : IMeterFactory
+    {
+        private readonly List<Meter> meters = [];
+
+        public Meter Create(MeterOptions options)
+        {
+            options.Scope = this;
+            meters.Add(new Meter(options));
+            return meters[^1];
+        }
+
+        public void Dispose() => meters.ForEach(meter => meter.Dispose());
     }
 
     /// <summary>A source that answers as the test says, and waits where it says nothing.</summary>
