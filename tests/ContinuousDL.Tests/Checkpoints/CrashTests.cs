@@ -86,8 +86,14 @@ public class CrashTests
             CheckReady(process, number);
             while (process.StandardOutput.ReadLine() is { } line)
             {
-                if (line.Split(' ') is ["done", var run, var sequence, var digest]) return (run, long.Parse(sequence), digest);
-                Note(line);
+                if (line.Split(' ') is not ["done", var run, var sequence, var digest])
+                {
+                    Note(line);
+                    continue;
+                }
+
+                process.WaitForExit();
+                return (run, long.Parse(sequence), digest);
             }
 
             throw new InvalidOperationException($"The trainer ended by itself: {process.StandardError.ReadToEnd()}");

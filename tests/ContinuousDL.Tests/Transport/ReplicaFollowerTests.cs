@@ -292,7 +292,7 @@ public class ReplicaFollowerTests
             replica.Dispose();
         }
 
-        foreach (var source in sources) source.Faults.Should().OnlyContain(count => count > 0);
+        for (var kindOfFault = 0; kindOfFault < sources[0].Faults.Length; kindOfFault++) sources.Sum(s => s.Faults[kindOfFault]).Should().BePositive();
     }
 
     private static ModelReplica<Sequential> NewReplica()
