@@ -40,6 +40,13 @@ public sealed class ModelSnapshot
         for (var i = 0; i < values.Length; i++) StateDigest += Parameters.StateDigest.Sum(layout.Entries[i], values[i]);
     }
 
+    /// <summary>The same state with a signature. Shares the values.</summary>
+    private ModelSnapshot(ModelSnapshot other, byte[] signature)
+    {
+        (Layout, RunId, Sequence, StateDigest, values) = (other.Layout, other.RunId, other.Sequence, other.StateDigest, other.values);
+        Signature = signature;
+    }
+
     /// <summary>The model's tensors and their coordinates.</summary>
     public ModelLayout Layout { get; }
 
@@ -51,6 +58,15 @@ public sealed class ModelSnapshot
 
     /// <summary>The digest of the state.</summary>
     public ulong StateDigest { get; }
+
+    /// <summary>Whether it carries a signature, see <see cref="Wire.UpdateCodec.Sign"/>. Whether that is right is for <see cref="Wire.UpdateCodec.Verify(ModelSnapshot)"/> to say.</summary>
+    public bool IsSigned => Signature.Length > 0;
+
+    /// <summary>The signature; empty without one.</summary>
+    internal ReadOnlyMemory<byte> Signature { get; }
+
+    /// <summary>The same state with a signature.</summary>
+    internal ModelSnapshot WithSignature(byte[] signature) => new(this, signature);
 
     /// <summary>Takes a snapshot of a module as it is, at sequence 0 of no run in particular: a replica that starts from it follows the first run that it is sent an update of.</summary>
     /// <param name="module">The module. It stays the caller's.</param>

@@ -148,6 +148,15 @@ public sealed class ReplicaFollower<TModule> : IDisposable
             return $"The source offers the state at sequence {snapshot.Sequence}; the replica has a later one.";
         }
 
+        try
+        {
+            codec.Verify(snapshot);
+        }
+        catch (UpdateSignatureException e)
+        {
+            return Refuse(RefusalReason.Signature, e);
+        }
+
         // What is known of the newest state of another run, or of a source that has gone back, does not count any more.
         if (needsSnapshot || snapshot.RunId != replica.RunId) newest = 0;
         replica.Restore(snapshot);

@@ -21,6 +21,7 @@ internal static class SnapshotFile
     private const string SequenceKey = "continuousdl.sequence";
     private const string DigestKey = "continuousdl.digest";
     private const string TensorsKey = "continuousdl.tensors";
+    private const string SignatureKey = "continuousdl.signature";
     private const string Parameter = "parameter";
     private const string Buffer = "buffer";
 
@@ -83,6 +84,7 @@ internal static class SnapshotFile
         new(DigestKey, snapshot.StateDigest.ToString("x16", CultureInfo.InvariantCulture)),
         new(TensorsKey, JsonSerializer.Serialize(
             snapshot.Layout.Entries.Select(e => new[] { e.Name, e.Kind == CoordinateKind.Parameter ? Parameter : Buffer }))),
+        .. snapshot.IsSigned ? [new KeyValuePair<string, string>(SignatureKey, Convert.ToHexStringLower(snapshot.Signature.Span))] : Array.Empty<KeyValuePair<string, string>>(),
     ];
 
     private static SafetensorsHeader ReadHeader(Stream stream)
@@ -130,8 +132,12 @@ internal static class SnapshotFile
         var sequence = Parse(header, SequenceKey, (string s, out long v) => long.TryParse(s, NumberStyles.None, CultureInfo.InvariantCulture, out v));
         var digest = Parse(header, DigestKey, (string s, out ulong v) => ulong.TryParse(s, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out v));
         var snapshot = new ModelSnapshot(layout, ReadValues(stream, header, layout), run, sequence);
-        return snapshot.StateDigest == digest ? snapshot : throw new SnapshotFormatException(
-            $"The values have the digest {snapshot.StateDigest:x16}, the metadata says {digest:x16}: the snapshot is damaged.");
+        if (snapshot.StateDigest != digest)
+        {
+            throw new SnapshotFormatException($"The values have the digest {snapshot.StateDigest:x16}, the metadata says {digest:x16}: the snapshot is damaged.");
+        }
+
+        return header.Metadata.ContainsKey(SignatureKey) ? snapshot.WithSignature(Parse<byte[]>(header, SignatureKey, TryParseHex)) : snapshot;
     }
 
     private static ModelSnapshot ReadPlain(Stream stream, SafetensorsHeader header, ModelLayout? layout)
@@ -153,6 +159,14 @@ internal static class SnapshotFile
 
         if (tensors.Count > 0) throw new ModelMismatchException($"The file's tensor '{tensors.Keys.First()}' is not in the module.");
         return new ModelSnapshot(layout, ReadValues(stream, header, layout), Guid.Empty, 0);
+    }
+
+    private static bool TryParseHex(string text, out byte[] bytes)
+    {
+        bytes = [];
+        if (text.Length == 0 || text.Length % 2 != 0 || !text.All(char.IsAsciiHexDigit)) return false;
+        bytes = Convert.FromHexString(text);
+        return true;
     }
 
     /// <summary>The layout that the metadata describes.</summary>

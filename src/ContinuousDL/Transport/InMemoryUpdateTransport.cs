@@ -118,7 +118,7 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
             if (since.Sum(m => (long)m.Bytes.Length) <= state.Layout.SizeInBytes) return new UpdateBatch { Messages = since, NewestSequence = state.Sequence };
         }
 
-        return new UpdateBatch { Snapshot = headSnapshot ??= state.CreateSnapshot(), NewestSequence = state.Sequence };
+        return new UpdateBatch { Snapshot = headSnapshot ??= codec.Sign(state.CreateSnapshot()), NewestSequence = state.Sequence };
     }
 
     private void ThrowIfAnother(ModelUpdate update)

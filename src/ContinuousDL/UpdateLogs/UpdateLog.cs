@@ -510,7 +510,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         var number = LogRun.List(directory).Select(r => r.Number).FirstOrDefault() + 1;
         var next = LogRun.Create(directory, number, snapshot.RunId);
         var path = next.SnapshotPath(snapshot.Sequence);
-        snapshot.Save(path);
+        codec.Sign(snapshot).Save(path);
         next.Snapshots.Add(snapshot.Sequence, new FileInfo(path).Length);
         appending?.Dispose();
         appending = null;
@@ -566,7 +566,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private void AddSnapshot(ModelSnapshot snapshot)
     {
         var path = run!.SnapshotPath(snapshot.Sequence);
-        snapshot.Save(path);
+        codec.Sign(snapshot).Save(path);
         lock (sync) run.Snapshots[snapshot.Sequence] = new FileInfo(path).Length;
     }
 

@@ -90,6 +90,34 @@ public sealed class UpdateCodec
         return frame.Header;
     }
 
+    /// <summary>Signs a snapshot, so that replicas with a key can start from it: with what messages are signed with.</summary>
+    /// <param name="snapshot">The snapshot.</param>
+    /// <returns>The same state with a signature, in the same memory; the snapshot itself where nothing is signed, or where it is signed already and the codec can only check.</returns>
+    /// <exception cref="InvalidOperationException">The codec has only the public key, and so can't sign.</exception>
+    public ModelSnapshot Sign(ModelSnapshot snapshot)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        if (signing is null || (snapshot.IsSigned && !signing.CanSign)) return snapshot;
+        if (!signing.CanSign) throw new InvalidOperationException("The codec has only the public key: it can check signatures, but not sign.");
+        var signature = new byte[SignatureSize];
+        signing.Sign(SnapshotSigning.SignedBytes(snapshot), signature);
+        return snapshot.WithSignature(signature);
+    }
+
+    /// <summary>Checks that a snapshot is signed by the codec's key, if it has one.</summary>
+    /// <param name="snapshot">The snapshot.</param>
+    /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
+    public void Verify(ModelSnapshot snapshot)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        if (signing is null) return;
+        if (!snapshot.IsSigned) throw new UpdateSignatureException("The snapshot is not signed; the codec has a key, and so takes signed ones only.");
+        if (snapshot.Signature.Length != SignatureSize || !signing.IsRight(SnapshotSigning.SignedBytes(snapshot), snapshot.Signature.Span))
+        {
+            throw new UpdateSignatureException("The snapshot is not signed by the codec's key: it was forged or changed, or is of a trainer with another key.");
+        }
+    }
+
     /// <summary>Makes an update of a message.</summary>
     /// <param name="message">The message, and nothing else.</param>
     /// <param name="state">A state that the update leads on from.</param>
