@@ -4,8 +4,8 @@ using ContinuousDL.Transport;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.AspNetCore;
@@ -60,7 +60,7 @@ public static partial class UpdateEndpoints
             // The wait begins when the source has looked once: without any, the answer is still what there is.
             var receiving = source.ReceiveAsync(runId, sequence, patience.Token);
             patience.CancelAfter(wait);
-            batch = await receiving;
+            while ((batch = await receiving).IsEmpty) receiving = source.ReceiveAsync(runId, sequence, patience.Token);
         }
         catch (OperationCanceledException)
         {

@@ -40,7 +40,6 @@ public sealed class ReplicaFollower<TModule> : IDisposable
     private long newest;
     private bool needsSnapshot;
     private int fruitless;
-    private int idle;
 
     /// <summary>Makes a follower. It does nothing until <see cref="RunAsync"/>.</summary>
     /// <param name="replica">The replica. It stays the caller's. One that was made of a module by itself begins with a snapshot of the source.</param>
@@ -93,12 +92,13 @@ public sealed class ReplicaFollower<TModule> : IDisposable
         {
             cancellationToken.ThrowIfCancellationRequested();
             TimeSpan wait;
+            var asked = timeProvider.GetTimestamp();
             try
             {
                 var batch = needsSnapshot
                     ? await source.ReceiveAsync(Guid.Empty, 0, cancellationToken).ConfigureAwait(false)
                     : await source.ReceiveAsync(replica.RunId, replica.Sequence, cancellationToken).ConfigureAwait(false);
-                wait = Take(batch);
+                wait = batch.IsEmpty && batch.NewestSequence <= replica.Sequence ? TakeNothing(timeProvider.GetElapsedTime(asked)) : Take(batch);
             }
             catch (Exception e) when (e is not ObjectDisposedException && !(e is OperationCanceledException && cancellationToken.IsCancellationRequested))
             {
@@ -122,19 +122,30 @@ public sealed class ReplicaFollower<TModule> : IDisposable
         newest = Math.Max(newest, Math.Max(batch.NewestSequence, replica.Sequence));
         metrics.RecordReplicaLag(newest - replica.Sequence, tag);
         if (needsSnapshot) return Resync(problem ?? "The source gave no snapshot.");
-        if (progress) fruitless = idle = 0;
+        if (progress) fruitless = 0;
         if (replica.Sequence < newest && !progress) problem ??= "The source gave nothing that leads on from the replica's state.";
         if (replica.Sequence >= newest && (progress || batch.Snapshot is null))
         {
             // What was damaged or missing can only have been what the replica has anyway.
             fruitless = 0;
             Become(ReplicaState.Current, null);
-            return progress || ++idle < 2 ? TimeSpan.Zero : options.RetryDelay;
+            return progress ? TimeSpan.Zero : options.RetryDelay;
         }
 
         if (!progress && ++fruitless >= options.AttemptsBeforeResync) return Resync(problem);
         Become(ReplicaState.CatchingUp, problem);
         return progress ? TimeSpan.Zero : Backoff();
+    }
+
+    /// <summary>The source is there, and has nothing new.</summary>
+    /// <param name="waited">How long it took to say so.</param>
+    /// <returns>How long to wait before asking again: not at all where the source has waited itself.</returns>
+    private TimeSpan TakeNothing(TimeSpan waited)
+    {
+        metrics.RecordReplicaLag(newest - replica.Sequence, tag);
+        if (needsSnapshot) Become(ReplicaState.Resyncing, "The source has no snapshot yet.");
+        else Become(replica.Sequence >= newest ? ReplicaState.Current : ReplicaState.CatchingUp, null);
+        return waited < options.RetryDelay ? options.RetryDelay : TimeSpan.Zero;
     }
 
     /// <summary>Takes over a snapshot, unless it is an old one that comes late.</summary>

@@ -1,6 +1,6 @@
 using ContinuousDL.Deployment;
-using ContinuousDL.UpdateLogs;
 using ContinuousDL.Snapshots;
+using ContinuousDL.UpdateLogs;
 
 namespace ContinuousDL.Transport;
 
@@ -42,10 +42,12 @@ public sealed class DirectoryUpdateSource : IUpdateSource
     /// <exception cref="UpdateLogDamagedException">The log is damaged.</exception>
     public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
     {
+        var start = timeProvider.GetTimestamp();
         while (true)
         {
             cancellationToken.ThrowIfCancellationRequested();
             if (TryRead(runId, sequence) is { } batch) return batch;
+            if (timeProvider.GetElapsedTime(start) >= UpdateBatch.Heartbeat) return UpdateBatch.Empty;
             await Task.Delay(pollInterval, timeProvider, cancellationToken).ConfigureAwait(false);
         }
     }

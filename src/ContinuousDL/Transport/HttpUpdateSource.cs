@@ -16,6 +16,7 @@ public sealed class HttpUpdateSource : IUpdateSource
     private readonly HttpClient client;
     private readonly Uri address;
     private readonly HttpUpdateSourceOptions options;
+    private volatile bool failed;
 
     /// <summary>Makes a source.</summary>
     /// <param name="client">Sends the requests; authentication, proxies and the like are its part. It stays the caller's. Its <see cref="HttpClient.Timeout"/> must be longer than the wait, or infinite.</param>
@@ -43,23 +44,25 @@ public sealed class HttpUpdateSource : IUpdateSource
     /// <exception cref="IOException">The server can't be reached, refuses, answers with something else than a batch, or not in time.</exception>
     public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
     {
+        // After a failure the first answer comes at once, so that the replica knows that the server is there again.
+        var wait = failed ? TimeSpan.Zero : options.Wait;
         var request = new Uri(
-            string.Create(CultureInfo.InvariantCulture, $"{address.OriginalString}?run={runId:D}&sequence={sequence}&wait={options.Wait.TotalSeconds:0.###}"),
+            string.Create(CultureInfo.InvariantCulture, $"{address.OriginalString}?run={runId:D}&sequence={sequence}&wait={wait.TotalSeconds:0.###}"),
             UriKind.RelativeOrAbsolute);
-        while (true)
-        {
-            if (await RequestAsync(request, cancellationToken).ConfigureAwait(false) is { } batch) return batch;
-        }
+        failed = true;
+        var batch = await RequestAsync(request, cancellationToken).ConfigureAwait(false);
+        failed = false;
+        return batch;
     }
 
-    private async Task<UpdateBatch?> RequestAsync(Uri request, CancellationToken cancellationToken)
+    private async Task<UpdateBatch> RequestAsync(Uri request, CancellationToken cancellationToken)
     {
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         patience.CancelAfter(options.Wait + options.Timeout);
         try
         {
             using var response = await client.GetAsync(request, HttpCompletionOption.ResponseHeadersRead, patience.Token).ConfigureAwait(false);
-            if (response.StatusCode == HttpStatusCode.NoContent) return null;
+            if (response.StatusCode == HttpStatusCode.NoContent) return UpdateBatch.Empty;
             if (response.StatusCode != HttpStatusCode.OK) throw new IOException($"{address} answered {(int)response.StatusCode} {response.ReasonPhrase}.");
             if (response.Content.Headers.ContentType?.MediaType is var type && type != UpdateBatchFormat.MediaType)
             {

@@ -17,7 +17,8 @@ public interface IUpdateSource
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>
     /// Updates from that state on; or a snapshot and what follows it, where the state is of another run, too old, or not one
-    /// that the source knows, or where that is smaller. A source that can't wait for long may return an empty batch.
+    /// that the source knows, or where that is smaller. When there is nothing new for a while (a second, for most of the library's
+    /// sources) an empty batch, so that the replica knows that the source is there.
     /// </returns>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
     /// <exception cref="IOException">The source can't be reached now, or is damaged.</exception>

@@ -93,7 +93,8 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
                 next = changed.Task;
             }
 
-            await next.WaitAsync(cancellationToken).ConfigureAwait(false);
+            if (await Task.WhenAny(next, Task.Delay(UpdateBatch.Heartbeat, cancellationToken)).ConfigureAwait(false) == next) await next.ConfigureAwait(false);
+            else if (!cancellationToken.IsCancellationRequested) return UpdateBatch.Empty;
         }
     }
 

@@ -11,8 +11,14 @@ public readonly record struct UpdateMessage(ReadOnlyMemory<byte> Bytes, DateTime
 /// <remarks>A batch may be empty, may hold what the replica has already, and need not lead to the newest state: the replica asks again.</remarks>
 public sealed class UpdateBatch
 {
-    /// <summary>A batch without anything, of a source that knows of no state yet.</summary>
+    /// <summary>After how long the library's sources answer that there is nothing new, so that a replica knows that they are still there.</summary>
+    internal static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(1);
+
+    /// <summary>A batch without anything: there is nothing new.</summary>
     public static UpdateBatch Empty { get; } = new();
+
+    /// <summary>Whether there is nothing in it.</summary>
+    public bool IsEmpty => Snapshot is null && Messages.Count == 0;
 
     /// <summary>The state to start from; null where the updates start from the replica's own.</summary>
     public ModelSnapshot? Snapshot { get; init; }

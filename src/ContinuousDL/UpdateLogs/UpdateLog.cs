@@ -367,7 +367,8 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             }
 
             if (!current) return ReadFrom(runId, sequence);
-            await next.WaitAsync(cancellationToken).ConfigureAwait(false);
+            if (await Task.WhenAny(next, Task.Delay(UpdateBatch.Heartbeat, cancellationToken)).ConfigureAwait(false) == next) await next.ConfigureAwait(false);
+            else if (!cancellationToken.IsCancellationRequested) return UpdateBatch.Empty;
         }
     }
 

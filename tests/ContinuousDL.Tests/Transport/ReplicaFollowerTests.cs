@@ -227,6 +227,33 @@ public class ReplicaFollowerTests
     }
 
     [Test]
+    public async Task A_replica_is_current_again_as_soon_as_a_source_that_failed_answers()
+    {
+        using var trainer = new Publisher();
+        using var replica = NewReplica();
+        var source = new ScriptedSource();
+        await using var following = new Following(replica, source);
+        source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest });
+        await following.UntilAsync(trainer);
+        source.Answer(() => throw new IOException("The line is down."));
+        await following.UntilAsync(s => s.State == ReplicaState.Failed);
+        source.Answer(() => UpdateBatch.Empty);
+        await following.UntilAsync(trainer);
+
+        // One that says there is more, and doesn't give it, is something else.
+        source.Answer(() => new UpdateBatch { NewestSequence = 7 });
+        await following.UntilAsync(s => s is { State: ReplicaState.CatchingUp, Lag: 7 });
+    }
+
+    [Test]
+    public async Task A_source_with_nothing_new_answers_so_after_a_while()
+    {
+        using var trainer = new Publisher();
+        var batch = await trainer.Transport.ReceiveAsync(trainer.States.RunId, trainer.States.Newest.Sequence).AsTask().WaitAsync(TimeSpan.FromSeconds(30));
+        batch.IsEmpty.Should().BeTrue();
+    }
+
+    [Test]
     public async Task A_replica_that_is_ahead_of_a_source_which_has_lost_updates_goes_back_with_it()
     {
         using var trainer = new Publisher();
