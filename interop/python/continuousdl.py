@@ -186,6 +186,12 @@ class Model:
         self.sequence = int(metadata["continuousdl.sequence"])
         self.offsets = np.cumsum([0] + [self.arrays[name].size for name, _ in self.tensors])
         self.hmac_key = hmac_key
+        if hmac_key is not None:
+            text = "\n".join(f"{kind} {name} {self.dtypes[name]}[{', '.join(map(str, self.arrays[name].shape))}]" for name, kind in self.tensors)
+            content = hashlib.sha256(text.encode() + b"\0" + b"".join(self.arrays[name].tobytes() for name, _ in self.tensors)).digest()
+            signed = b"ContinuousDL snapshot 1\n" + self.run.bytes + self.sequence.to_bytes(8, "little") + content
+            right = hmac.new(hmac_key, signed, hashlib.sha256).hexdigest()
+            _require(hmac.compare_digest(right, metadata.get("continuousdl.signature", "")), "the snapshot's signature is not right")
         self.digest = self.compute_digest()
         _require(self.digest == int(metadata["continuousdl.digest"], 16), "the snapshot is damaged")
 
@@ -258,12 +264,15 @@ class Model:
 
 
 if __name__ == "__main__":
+    import os
     import sys
 
     if len(sys.argv) < 2:
-        sys.exit("python3 continuousdl.py SNAPSHOT [MESSAGE ...]: applies the messages, and says which state each leads to")
+        sys.exit("python3 continuousdl.py SNAPSHOT [MESSAGE ...]: applies the messages, and says which state each leads to.\n"
+                 "CONTINUOUSDL_HMAC_KEY in the environment is the key, in hexadecimal digits, that all must be signed with.")
+    key = os.environ.get("CONTINUOUSDL_HMAC_KEY")
     with open(sys.argv[1], "rb") as file:
-        model = Model(file.read())
+        model = Model(file.read(), key and bytes.fromhex(key))
     print(model.sequence, f"{model.digest:016x}")
     for path in sys.argv[2:]:
         with open(path, "rb") as file:

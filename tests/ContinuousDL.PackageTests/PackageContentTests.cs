@@ -8,6 +8,7 @@ namespace ContinuousDL.PackageTests;
 
 /// <summary>What a package holds, and what it says about itself.</summary>
 [TestFixture("ContinuousDL")]
+[TestFixture("ContinuousDL.AspNetCore")]
 [TestFixture("ContinuousDL.Cuda")]
 public class PackageContentTests(string id)
 {

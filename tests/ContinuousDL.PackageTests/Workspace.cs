@@ -42,6 +42,7 @@ public sealed class Workspace
             "-p:RunAnalyzers=false", // The build of the repository runs them; they change nothing in a package.
         ];
         Dotnet.RunWithRestore(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL.Cuda"), .. settings]);
+        Dotnet.RunWithRestore(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL.AspNetCore"), .. settings]);
         Dotnet.Run(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL"), "--no-build", .. settings]);
 
         // What the projects would otherwise inherit from folders above.

@@ -11,8 +11,8 @@ internal sealed class PairedTimes
     private const int LeastRounds = 5;
     private const int WarmUps = 3;
 
-    /// <summary>The shortest time that is measured: a variant runs as often in a round as it takes to fill it.</summary>
-    private static readonly TimeSpan Shortest = TimeSpan.FromMilliseconds(4);
+    /// <summary>The shortest time that is measured, unless told otherwise: a variant runs as often in a round as it takes to fill it.</summary>
+    private static readonly TimeSpan UsualShortest = TimeSpan.FromMilliseconds(4);
 
     private readonly List<double[]> rounds;
 
@@ -25,10 +25,16 @@ internal sealed class PairedTimes
     /// <summary>Runs the variants.</summary>
     /// <param name="budget">How long to go on, warm-up included; there are at least 5 rounds, however long they take.</param>
     /// <param name="variants">The variants, each to be run many times.</param>
-    public static PairedTimes Measure(TimeSpan budget, params Action[] variants)
+    public static PairedTimes Measure(TimeSpan budget, params Action[] variants) => Measure(budget, UsualShortest, variants);
+
+    /// <summary>Runs the variants.</summary>
+    /// <param name="budget">How long to go on, warm-up included; there are at least 5 rounds, however long they take.</param>
+    /// <param name="shortest">How long each variant runs in a round at least: long enough for what another one left to the caches, and to the system's reclaiming of memory, not to count.</param>
+    /// <param name="variants">The variants, each to be run many times.</param>
+    public static PairedTimes Measure(TimeSpan budget, TimeSpan shortest, params Action[] variants)
     {
         var start = Stopwatch.GetTimestamp();
-        var repetitions = Array.ConvertAll(variants, CalibrateAfterWarmUp);
+        var repetitions = Array.ConvertAll(variants, variant => CalibrateAfterWarmUp(variant, shortest));
         GC.Collect();
         GC.WaitForPendingFinalizers();
 
@@ -58,11 +64,11 @@ internal sealed class PairedTimes
     /// <summary>The median time of a variant.</summary>
     public TimeSpan Median(int variant) => TimeSpan.FromSeconds(Spread.Of(rounds.Select(r => r[variant])).Median);
 
-    private static int CalibrateAfterWarmUp(Action variant)
+    private static int CalibrateAfterWarmUp(Action variant, TimeSpan shortest)
     {
         for (var i = 0; i < WarmUps; i++) variant();
         var once = Math.Max(Time(variant, 1), 1e-7);
-        return (int)Math.Ceiling(Math.Max(1, Shortest.TotalSeconds / once));
+        return (int)Math.Ceiling(Math.Max(1, shortest.TotalSeconds / once));
     }
 
     private static double Time(Action variant, int repetitions)

@@ -67,6 +67,25 @@ public class PythonReaderTests
         Follow(trainer, t => t.RollBackTo(start));
     }
 
+    [TestCase("", "", true)]
+    [TestCase("snapshot", "", false)]
+    [TestCase("", "message", false)]
+    public void With_a_key_what_is_not_signed_with_it_is_refused(string wrongSnapshot, string wrongMessage, bool accepted)
+    {
+        byte[] key = [.. Enumerable.Range(0, 20).Select(i => (byte)(i * 7))];
+        using var signing = UpdateSigning.HmacSha256(key);
+        using var other = UpdateSigning.HmacSha256([.. key, 1]);
+        UpdateCodec Codec(string wrong) => new(new() { Signing = wrong.Length > 0 ? other : signing });
+        using var trainer = new Trainer(new UpdateCompression(new TopKCompressor(0.05)), DeployedValuePrecision.Float32, ScalarType.Float32);
+        Codec(wrongSnapshot).Sign(trainer.Proactive.CreateSnapshot()).Save(Path.Combine(folder, "snapshot"));
+        using var step = trainer.Step();
+        File.WriteAllBytes(Path.Combine(folder, "1"), Codec(wrongMessage).Encode(step.Update!));
+        var (status, output) = Run(["1"], Convert.ToHexString(key));
+        (status == 0).Should().Be(accepted, output);
+        if (accepted) output.Should().Contain($"1 {trainer.Proactive.Deployed.Digest:x16} applied");
+        else output.Should().Contain("signature is not right");
+    }
+
     [Test]
     public void A_damaged_message_is_refused()
     {
@@ -76,7 +95,7 @@ public class PythonReaderTests
         var message = new UpdateCodec().Encode(step.Update!);
         message[^9] ^= 0x10;
         File.WriteAllBytes(Path.Combine(folder, "0"), message);
-        var (status, output) = Run("0");
+        var (status, output) = Run(["0"]);
         status.Should().NotBe(0);
         output.Should().Contain("the message is damaged");
     }
@@ -102,7 +121,7 @@ public class PythonReaderTests
         // A message that it has had already.
         files.Add(files[3]);
         expected.Append(CultureInfo.InvariantCulture, $"{trainer.Proactive.Deployed.Sequence} {trainer.Proactive.Deployed.Digest:x16} had it\n");
-        Run([.. files]).Should().Be((0, expected.ToString()));
+        Run(files).Should().Be((0, expected.ToString()));
 
         void Write(ModelUpdate update, string what)
         {
@@ -114,17 +133,14 @@ public class PythonReaderTests
     }
 
     /// <summary>Runs the reader on the snapshot and these files.</summary>
-    private (int Status, string Output) Run(params string[] files) =>
-        Run(Python!, [Path.Combine(AppContext.BaseDirectory, "interop", "continuousdl.py"), "snapshot", .. files], folder);
+    private (int Status, string Output) Run(IEnumerable<string> files, string? key = null) =>
+        Run(Python!, [Path.Combine(AppContext.BaseDirectory, "interop", "continuousdl.py"), "snapshot", .. files], folder, key);
 
-    private static (int Status, string Output) Run(string program, string[] arguments, string directory)
+    private static (int Status, string Output) Run(string program, string[] arguments, string directory, string? key = null)
     {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments)
-        {
-            WorkingDirectory = directory,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        })!;
+        var start = new ProcessStartInfo(program, arguments) { WorkingDirectory = directory, RedirectStandardOutput = true, RedirectStandardError = true };
+        if (key is not null) start.Environment["CONTINUOUSDL_HMAC_KEY"] = key;
+        using var process = Process.Start(start)!;
         var errors = process.StandardError.ReadToEndAsync();
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

@@ -68,8 +68,9 @@ public class ReplicaMessageTests
     [Test]
     public void A_replica_that_has_drifted_refuses_a_message_and_stays_as_it_is()
     {
+        random.manual_seed(1);
         using var model = TestModels.WithBatchNorm();
-        using var trainer = Trainer(model, 1, DeployedValuePrecision.Float32);
+        using var trainer = Trainer(model, 1, DeployedValuePrecision.Float32, new UpdateCompression(new TopKCompressor(1.0)));
         using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
         using (var lease = replica.Acquire())
         using (no_grad())
