@@ -20,11 +20,12 @@ internal sealed class Comparison : IDisposable
     /// <param name="queue">Where the kernels run.</param>
     /// <param name="layout">The tensors of the vector.</param>
     /// <param name="shift">By how many floats residual and gradients are off 16 bytes.</param>
-    public Comparison(IKernelQueue queue, VectorLayout layout, int shift = 0)
+    /// <param name="device">The queue's device. Default: main memory.</param>
+    public Comparison(IKernelQueue queue, VectorLayout layout, int shift = 0, Device? device = null)
     {
         (this.layout, Shift) = (layout, shift);
         memory.Attach(layout);
-        storage = zeros(layout.Length + shift);
+        storage = zeros(layout.Length + shift, device: device ?? CPU);
         residual = storage.narrow(0, shift, layout.Length);
         selector = new DeviceSelector(queue, residual, layout);
     }
@@ -54,20 +55,20 @@ internal sealed class Comparison : IDisposable
 
             // A tensor made of an array may lie in the array, anywhere; its clone is aligned.
             using var array = tensor([.. new float[Shift], .. part]);
-            using var padded = array.clone();
+            using var padded = array.to(storage.device, copy: true);
             using var added = padded.narrow(0, Shift, part.Length);
             selector.Accumulate(t, added);
         }
 
         TopKCompressor.OfCount(k).Compress(memory.Accumulated, layout, expected);
-        AreEqual(residual.data<float>().ToArray(), memory.Accumulated, "accumulated");
+        AreEqual(Residual(), memory.Accumulated, "accumulated");
         selector.Select(release);
         AreEqual(selector.Indices, expected.Indices, "the coordinates");
         AreEqual(selector.Values, expected.Values, "the values");
 
         memory.Release(expected);
         if (!release) selector.Subtract(expected.Values);
-        AreEqual(residual.data<float>().ToArray(), memory.Accumulated, "what is owed");
+        AreEqual(Residual(), memory.Accumulated, "what is owed");
     }
 
     public void Dispose()
@@ -76,6 +77,12 @@ internal sealed class Comparison : IDisposable
         residual.Dispose();
         storage.Dispose();
         memory.Dispose();
+    }
+
+    private float[] Residual()
+    {
+        using var host = residual.cpu();
+        return host.data<float>().ToArray();
     }
 
     /// <summary>In bits, so that NaN and the sign of zero count; and first as a whole, since there may be a million.</summary>
