@@ -9,7 +9,7 @@ namespace ContinuousDL.Cuda.Tests;
 /// <summary>Runs the kernels on ILGPU's CPU accelerator: a thread of the process for each thread of a group, on main memory.</summary>
 internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
 {
-    private readonly Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O2));
+    private readonly Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O1));
     private readonly Accelerator accelerator;
     private readonly Dictionary<string, Kernel> kernels = [];
 

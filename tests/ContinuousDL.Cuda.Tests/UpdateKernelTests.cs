@@ -5,16 +5,18 @@ using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Tests;
 
-/// <summary>The kernels over k coordinates, on ILGPU's CPU accelerator.</summary>
-public class UpdateKernelTests
+/// <summary>The kernels over k coordinates, on ILGPU's CPU accelerator and as interpreted PTX.</summary>
+[TestFixture(false)]
+[TestFixture(true)]
+public class UpdateKernelTests(bool interpreted)
 {
-    private AcceleratorQueue queue = null!;
+    private IKernelQueue queue = null!;
 
     [OneTimeSetUp]
-    public void Start() => queue = new AcceleratorQueue(groupSize: 16, fullGrid: 3);
+    public void Start() => queue = interpreted ? new PtxQueue((8, 0), 32, 3) : new AcceleratorQueue(groupSize: 16, fullGrid: 3);
 
     [OneTimeTearDown]
-    public void Stop() => queue.Dispose();
+    public void Stop() => (queue as IDisposable)?.Dispose();
 
     [TestCase(1, 1, false)]
     [TestCase(1000, 37, false)]

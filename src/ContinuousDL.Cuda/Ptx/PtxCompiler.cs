@@ -54,7 +54,8 @@ internal static partial class PtxCompiler
     /// <returns>The PTX of each, a module of its own, in the order of the names. The same from call to call.</returns>
     public static IReadOnlyList<(string Name, string Ptx)> Compile((int Major, int Minor) target, IEnumerable<string>? kernels = null)
     {
-        using var context = Context.Create(builder => builder.Optimize(OptimizationLevel.O2));
+        // Not O2: its code placement moves a load behind a store to the same place, such as that of the value that a scatter replaces.
+        using var context = Context.Create(builder => builder.Optimize(OptimizationLevel.O1));
         using var backend = new PTXBackend(
             context, new CudaCapabilityContext(new CudaArchitecture(target.Major, target.Minor)), new CudaArchitecture(target.Major, target.Minor), InstructionSet(target), null);
         var texts = new List<(string, string)>();
