@@ -1,6 +1,7 @@
 // Runs the benchmarks: `-- ratios` for a short paired measurement of the bars, `-- sizes` for the sizes of updates on the wire,
-// anything else goes to BenchmarkDotNet.
+// `-- cuda` for compression on a CUDA device, anything else goes to BenchmarkDotNet.
 using BenchmarkDotNet.Running;
+using ContinuousDL.Benchmarks.Cuda;
 using ContinuousDL.Benchmarks.Ratios;
 using ContinuousDL.Benchmarks.Wire;
 using TorchSharp;
@@ -26,6 +27,10 @@ if (args is [] or ["--help" or "-h" or "-?"])
                 --json FILE     writes the same as JSON
                 --quick         LeNet-5 only, and fewer updates
 
+          cuda [--try-on-cpu]
+              Top-k with error feedback on a CUDA device: torch's topk, plain operations, the library's
+              kernels, and a copy, for n to 350 million. Build with -p:TorchBackend=cuda-linux.
+
           --filter '*CompressionBenchmarks*'      top-k with error feedback against the usual ways and a copy
           --filter '*StepBenchmarks*'             whole training steps, dense and sparse
           --filter '*LoopBenchmarks*'             ProactiveTrainer.Step() against a loop by hand
@@ -44,6 +49,7 @@ if (args is [] or ["--help" or "-h" or "-?"])
 if (Environment.GetEnvironmentVariable("OMP_NUM_THREADS") is null) torch.set_num_threads(Environment.ProcessorCount);
 
 if (args[0] == "ratios") return RatiosCommand.Run(args);
+if (args[0] == "cuda") return CudaCompressionBenchmarks.Run(args.AsSpan(1));
 if (args[0] == "sizes") return SizesCommand.Run(args);
 BenchmarkSwitcher.FromAssembly(typeof(RatiosCommand).Assembly).Run(args);
 return 0;

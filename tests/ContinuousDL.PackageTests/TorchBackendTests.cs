@@ -5,12 +5,18 @@ namespace ContinuousDL.PackageTests;
 /// <summary>One property, <c>TorchBackend</c>, picks the TorchSharp backend of tests, samples and benchmarks.</summary>
 public class TorchBackendTests
 {
-    [TestCase(null, "TorchSharp-cpu")]
-    [TestCase("cuda-windows", "TorchSharp-cuda-windows")]
-    [TestCase("cuda-linux", "TorchSharp-cuda-linux")]
-    public void Test_project_references_the_backend_of_the_property(string? property, string backend)
+    private static readonly string[] Projects =
+    [
+        "tests/ContinuousDL.Tests", "tests/ContinuousDL.Cuda.Tests", "tests/ContinuousDL.CrashTest", "benchmarks/ContinuousDL.Benchmarks",
+        "samples/Embedding", "samples/FashionStream", "samples/TrainAndServe",
+    ];
+
+    [Test]
+    public void Every_project_of_tests_samples_and_benchmarks_references_the_backend_of_the_property(
+        [ValueSource(nameof(Projects))] string folder, [Values(null, "cuda-windows", "cuda-linux")] string? property)
     {
-        var project = Path.Combine(Workspace.RepositoryRoot, "tests", "ContinuousDL.Tests", "ContinuousDL.Tests.csproj");
+        var backend = "TorchSharp-" + (property ?? "cpu");
+        var project = Path.Combine(Workspace.RepositoryRoot, folder, Path.GetFileName(folder) + ".csproj");
 
         string[] setting = property is null ? [] : [$"-p:TorchBackend={property}"];
         var output = Dotnet.Run(Workspace.RepositoryRoot, ["msbuild", project, "-getItem:PackageReference", .. setting]);

@@ -6,6 +6,7 @@ using ContinuousDL.Sampling;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.optim;
 
@@ -30,7 +31,7 @@ internal sealed class TrainerHost<TModule> : IDisposable
         {
             History = provider.GetService<ISampleHistory>(),
             Sampler = provider.GetService<ISampler>(),
-            Strategy = provider.GetService<IDeploymentStrategy>(),
+            Strategy = provider.GetService<IDeploymentStrategy>() ?? DefaultStrategy(provider, model, options),
             Evaluator = provider.GetService<IPrequentialEvaluator>(),
             Logger = provider.GetService<ILogger<ProactiveTrainer>>(),
             MeterFactory = provider.GetService<IMeterFactory>(),
@@ -38,6 +39,12 @@ internal sealed class TrainerHost<TModule> : IDisposable
     }
 
     public ProactiveTrainer Trainer { get; }
+
+    private static IDeploymentStrategy? DefaultStrategy(IServiceProvider provider, TModule model, ProactiveTrainerOptions options)
+    {
+        Parameter[] parameters = [.. model.parameters()];
+        return provider.GetServices<IDefaultStrategy>().Select(s => s.Create(parameters, options)).FirstOrDefault(s => s is not null);
+    }
 
     public void Dispose()
     {

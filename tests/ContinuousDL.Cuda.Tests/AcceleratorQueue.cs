@@ -1,0 +1,72 @@
+using System.Reflection;
+using ContinuousDL.Cuda.Kernels;
+using ILGPU;
+using ILGPU.Runtime;
+using ILGPU.Runtime.CPU;
+
+namespace ContinuousDL.Cuda.Tests;
+
+/// <summary>Runs the kernels on ILGPU's CPU accelerator: a thread of the process for each thread of a group, on main memory.</summary>
+internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
+{
+    private readonly Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O1));
+    private readonly Accelerator accelerator;
+    private readonly Dictionary<string, Kernel> kernels = [];
+
+    public AcceleratorQueue(int groupSize, int fullGrid)
+    {
+        (GroupSize, FullGrid) = (groupSize, fullGrid);
+        accelerator = new CPUDevice((int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(2, groupSize)), 1, 2).CreateCPUAccelerator(context, CPUAcceleratorMode.Parallel);
+    }
+
+    public int FullGrid { get; }
+
+    public int GroupSize { get; }
+
+    public List<string> Launched { get; } = [];
+
+    public void Launch(string kernel, int groups, ReadOnlySpan<KernelArgument> arguments)
+    {
+        var method = KernelCatalog.Kernels[kernel];
+        var parameters = method.GetParameters();
+        parameters.Should().HaveCount(arguments.Length);
+        var values = new object[parameters.Length];
+        for (var i = 0; i < values.Length; i++) values[i] = Value(parameters[i].ParameterType, arguments[i]);
+        Launched.Add(kernel);
+        if (!kernels.TryGetValue(kernel, out var loaded)) kernels.Add(kernel, loaded = accelerator.LoadKernel(method));
+
+        loaded.Launch(accelerator.DefaultStream, new KernelConfig(groups, GroupSize), values);
+        accelerator.Synchronize();
+    }
+
+    public unsafe void CopyToHost(nint target, nint source, long bytes) => Buffer.MemoryCopy((void*)source, (void*)target, bytes, bytes);
+
+    public void CopyToDevice(nint target, nint source, long bytes) => CopyToHost(target, source, bytes);
+
+    public void Synchronize()
+    {
+    }
+
+    public void Dispose()
+    {
+        foreach (var kernel in kernels.Values) kernel.Dispose();
+        accelerator.Dispose();
+        context.Dispose();
+    }
+
+    private object Value(Type type, KernelArgument argument)
+    {
+        argument.IsView.Should().Be(type.IsGenericType);
+        if (type == typeof(int)) return (int)argument.First;
+        if (type == typeof(float)) return BitConverter.Int32BitsToSingle((int)argument.First);
+        return typeof(AcceleratorQueue).GetMethod(nameof(View), BindingFlags.NonPublic | BindingFlags.Instance)!
+            .MakeGenericMethod(type.GetGenericArguments()[0]).Invoke(this, [argument])!;
+    }
+
+    private object View<T>(KernelArgument argument)
+        where T : unmanaged
+    {
+        if (argument.Length == 0) return ArrayView<T>.Empty;
+        return CPUMemoryBuffer.Create(accelerator, (nint)argument.First, argument.Length, Interop.SizeOf<T>()).AsArrayView<T>(0, argument.Length);
+    }
+}

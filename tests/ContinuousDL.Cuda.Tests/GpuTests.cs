@@ -1,0 +1,120 @@
+using System.Runtime.InteropServices;
+using ContinuousDL.Compression;
+using ContinuousDL.Cuda.Driver;
+using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Deployment;
+using ContinuousDL.Tests;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace ContinuousDL.Cuda.Tests;
+
+/// <summary>
+/// What only a GPU can show. All of them, where there is one:
+/// <code>dotnet test tests/ContinuousDL.Cuda.Tests -c Release -p:TorchBackend=cuda-linux --filter TestCategory=Cuda</code>
+/// </summary>
+[Category("Cuda")]
+public class GpuTests
+{
+    [OneTimeSetUp]
+    public void SkipWithoutGpu()
+    {
+        if (!cuda_is_available())
+        {
+            Assert.Ignore("torch sees no CUDA device. On a machine with one: dotnet test tests/ContinuousDL.Cuda.Tests -c Release -p:TorchBackend=cuda-linux --filter TestCategory=Cuda");
+        }
+
+        InitializeDeviceType(DeviceType.CUDA);
+    }
+
+    [Test]
+    public void Selection_is_the_compressors_for_every_kind_of_values(
+        [ValueSource(typeof(Vectors), nameof(Vectors.Kinds))] KeyValuePair<string, Func<int, int, float[]>> kind, [Values(1, 37, 9000, 900_001)] int k)
+    {
+        // The bits of a NaN that an addition makes are the device's own.
+        if (kind.Key is "NaN" or "infinities" or "every bit pattern but NaN") Assert.Ignore("Sums that are NaN have other bits on a GPU than on a CPU.");
+        using var comparison = new Comparison(Queue(0), new VectorLayout(900_001), 0, device(DeviceType.CUDA, 0));
+        for (var step = 0; step < 3; step++) comparison.Step(kind.Value(900_001, step), k, release: step == 1);
+    }
+
+    [TestCase(1)]
+    [TestCase(33)]
+    [TestCase(4097)]
+    [TestCase(20_000_003)]
+    public void Selection_is_the_compressors_for_any_size_and_alignment(int n)
+    {
+        for (var shift = 0; shift < 4; shift++)
+        {
+            using var comparison = new Comparison(Queue(0), new VectorLayout(n), shift, device(DeviceType.CUDA, 0));
+            for (var step = 0; step < 3; step++) comparison.Step(Vectors.HeavyTailed(n, step), Math.Max(1, n / 1000), release: false);
+        }
+    }
+
+    [Test]
+    public void Groups_that_race_one_another_change_nothing_in_a_thousand_repetitions()
+    {
+        var gradient = Vectors.Kinds["many ties"](500_000, 4);
+        for (var repetition = 0; repetition < 1000; repetition++)
+        {
+            using var comparison = new Comparison(Queue(0), new VectorLayout(500_000), 0, device(DeviceType.CUDA, 0));
+            comparison.Step(gradient, 70_000, release: true);
+            comparison.Step(gradient, 70_000, release: true);
+        }
+    }
+
+    [Test]
+    public void Two_devices_work_side_by_side()
+    {
+        if (cuda.device_count() < 2) Assert.Ignore($"Needs two CUDA devices; torch sees {cuda.device_count()}.");
+        using var first = new Comparison(Queue(0), new VectorLayout(100_000), 0, device(DeviceType.CUDA, 0));
+        using var second = new Comparison(Queue(1), new VectorLayout(100_000), 0, device(DeviceType.CUDA, 1));
+        for (var step = 0; step < 10; step++)
+        {
+            first.Step(Vectors.HeavyTailed(100_000, step), 500, release: false);
+            second.Step(Vectors.HeavyTailed(100_000, 100 + step), 300, release: true);
+        }
+    }
+
+    [Test]
+    public void Ten_thousand_steps_of_a_trainer_leave_the_devices_memory_flat_and_its_replica_in_step()
+    {
+        using var model = TestModels.Mlp();
+        _ = model.to(DeviceType.CUDA, 0);
+        var strategy = new CudaUpdateCompression(0.05);
+        using var trainer = new ProactiveTrainer(
+            model,
+            nn.CrossEntropyLoss(),
+            optim.Adam(model.parameters(), 0.01, amsgrad: true),
+            new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4 },
+            new ProactiveTrainerComponents { Strategy = strategy });
+        strategy.UsesKernels.Should().BeTrue();
+        using var replica = new ModelReplica<Sequential>(() => TestModels.Mlp(), trainer.CreateSnapshot());
+        var before = 0L;
+        for (var step = 0; step < 10_000; step++)
+        {
+            using var scope = NewDisposeScope();
+            var (inputs, targets) = TestModels.Arrivals(4, step);
+            using var result = trainer.Step(inputs, targets);
+            replica.Apply(result.Update!);
+            if (step == 200) before = FreeMemory();
+        }
+
+        replica.Digest.Should().Be(trainer.Deployed.Digest);
+        (before - FreeMemory()).Should().BeLessThan(4 << 20, "a leak of a float in each step and parameter would be more");
+    }
+
+    private static CudaDevice Queue(int ordinal) =>
+        CudaDevices.Default.Find(ordinal, out var problem) ?? throw new InvalidOperationException(problem);
+
+    private static unsafe long FreeMemory()
+    {
+        var driver = CudaDriver.Load(CudaDriver.LibraryName);
+        var memory = (delegate* unmanaged<nuint*, nuint*, int>)NativeLibrary.GetExport(NativeLibrary.Load(CudaDriver.LibraryName), "cuMemGetInfo_v2");
+        var context = driver.RetainPrimaryContext(driver.Device(0));
+        nuint free, total;
+        using (driver.Enter(context)) memory(&free, &total).Should().Be(0);
+        driver.ReleasePrimaryContext(driver.Device(0));
+        return (long)free;
+    }
+}

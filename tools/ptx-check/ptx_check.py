@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""Runs the library's CUDA kernels from their PTX, checks each against a reference in torch, and times them.
+
+For machines that have a GPU and PyTorch but no .NET. Needs nothing else: the PTX is loaded through the CUDA driver's own
+library with ctypes, into the context and the stream that torch works in.
+
+    dotnet run --project tools/PtxDump -- --out ptx      (on any machine with .NET)
+    python tools/ptx-check/ptx_check.py ptx              (on the machine with the GPU)
+
+Exits with 0 when every kernel gave exactly the reference's result, with 1 when one did not, with 2 when it could not run.
+What was not checked is said in the end.
+"""
+
+import argparse
+import ctypes
+import os
+import statistics
+import sys
+
+TILE = 4096  # coordinates in a tile, as SelectionKernels.TileSize
+BINS = 1 << 11
+DIGITS = ((20, 11), (10, 10), (0, 10))
+MASK = 0x7FFFFFFF
+CANDIDATES, THRESHOLD, RANK, SELECTED, WHOLE = range(5)
+KERNELS = (
+    "Begin AccumulateQuads AccumulateScalars Histogram FindDigit CountTiles ScanTiles Compact "
+    "Gather Subtract ScatterWords ScatterHalfWords"
+).split()
+
+
+class View(ctypes.Structure):
+    """How a kernel takes a part of memory: where it starts, and the number of its elements."""
+
+    _fields_ = [("address", ctypes.c_uint64), ("length", ctypes.c_int64)]
+
+
+class Driver:
+    """The few functions of the CUDA driver that are needed. The current context must be the one to work in."""
+
+    def __init__(self, library=None):
+        self.cuda = ctypes.CDLL(library or ("nvcuda.dll" if os.name == "nt" else "libcuda.so.1"))
+
+    def call(self, name, *arguments, log=None):
+        code = getattr(self.cuda, name)(*arguments)
+        if code == 0:
+            return
+        text = ctypes.c_char_p()
+        self.cuda.cuGetErrorName(code, ctypes.byref(text))
+        detail = f" {log.value.decode(errors='replace')}" if log is not None else ""
+        raise RuntimeError(f"{name} failed with {(text.value or b'an unknown error').decode()} ({code}).{detail}")
+
+    def load(self, path):
+        with open(path, "rb") as file:
+            image = file.read() + b"\0"
+        log = ctypes.create_string_buffer(8192)
+        options = (ctypes.c_int * 2)(5, 6)
+        values = (ctypes.c_void_p * 2)(ctypes.addressof(log), 8191)
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuModuleLoadDataEx", ctypes.byref(module), image, 2, options, values, log=log)
+        name = "Kernel_" + os.path.splitext(os.path.basename(path))[0]
+        self.call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
+        return function
+
+    def launch(self, function, groups, group_size, stream, arguments):
+        addresses = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(a) for a in arguments])
+        null = ctypes.c_void_p()
+        self.call(
+            "cuLaunchKernel", function, groups, 1, 1, group_size, 1, 1, 0, ctypes.c_void_p(stream), addresses, null
+        )
+
+
+def target_folder(folder, capability):
+    """The PTX for the best target that the device can run."""
+    have = sorted(int(name[3:]) for name in os.listdir(folder) if name.startswith("sm_") and name[3:].isdigit())
+    usable = [target for target in have if target <= capability[0] * 10 + capability[1]]
+    if not usable:
+        raise RuntimeError(f"{folder} has PTX for {have}; the device, of {capability}, can run none of it.")
+    return os.path.join(folder, f"sm_{usable[-1]}")
+
+
+class Kernels:
+    def __init__(self, torch, folder, group_size):
+        self.torch, self.group_size = torch, group_size
+        torch.zeros(1, device="cuda")  # makes the context
+        self.driver = Driver()
+        properties = torch.cuda.get_device_properties(0)
+        self.grid = 8 * properties.multi_processor_count
+        self.folder = target_folder(folder, torch.cuda.get_device_capability(0))
+        self.functions = {name: self.driver.load(os.path.join(self.folder, name + ".ptx")) for name in KERNELS}
+
+    def run(self, name, groups, *arguments):
+        stream = self.torch.cuda.current_stream().cuda_stream
+        self.driver.launch(self.functions[name], groups, self.group_size, stream, [self.argument(a) for a in arguments])
+
+    def argument(self, value):
+        if isinstance(value, int):
+            return ctypes.c_int32(value)
+        if isinstance(value, float):
+            return ctypes.c_float(value)
+        if value is None:
+            return View(0, 0)
+        assert value.is_contiguous()
+        return View(value.data_ptr(), value.numel())
+
+
+class Selector:
+    """The steps of DeviceSelector for one tensor, with a floor that is given."""
+
+    def __init__(self, kernels, n, k):
+        torch = kernels.torch
+        self.kernels, self.n, self.k = kernels, n, k
+        self.tiles = -(-n // TILE)
+        integers = lambda count: torch.zeros(count, dtype=torch.int32, device="cuda")
+        capacity = min(n, 4 * k + 4096)
+        self.state, self.histogram = integers(5), integers(BINS)
+        self.indices, self.bits = integers(capacity), integers(capacity)
+        self.starts, self.counts, self.above, self.equal = (integers(self.tiles) for _ in range(4))
+        self.selected, self.values = integers(k), torch.zeros(k, device="cuda")
+        first = list(range(0, n, TILE)) + [n]
+        self.first = torch.tensor(first, dtype=torch.int32, device="cuda")
+
+    def step(self, residual, gradient, floor, release=1, quads=None):
+        run, grid = self.kernels.run, min(self.kernels.grid, self.tiles)
+        if quads is None:
+            quads = residual.data_ptr() % 16 == 0 and (gradient is None or gradient.data_ptr() % 16 == 0)
+        run("Begin", 1, self.state, self.histogram, self.k)
+        run(
+            "AccumulateQuads" if quads else "AccumulateScalars", grid,
+            gradient, residual, self.state, self.indices, self.bits, self.starts, self.counts, 0, floor,
+        )
+        for shift, bits in DIGITS:
+            run("Histogram", grid, residual, self.state, self.bits, self.histogram, self.k, floor, shift, bits)
+            run("FindDigit", 1, self.state, self.histogram, shift, bits)
+        run(
+            "CountTiles", grid, residual, self.state, self.bits, self.first, self.starts, self.counts,
+            self.above, self.equal, self.k, floor,
+        )
+        run("ScanTiles", 1, self.state, self.above, self.equal, self.bits.numel(), self.k, floor)
+        run(
+            "Compact", grid, residual, self.state, self.indices, self.bits, self.first, self.starts, self.counts,
+            self.above, self.equal, self.selected, self.values, self.k, floor, release,
+        )
+
+    def result(self):
+        count = int(self.state[SELECTED])
+        return self.selected[:count].long(), self.values[:count]
+
+
+def reference(torch, vector, k):
+    """The k largest magnitudes, ties by lower index, zeros never: by keys that are all different."""
+    magnitude = (vector.view(torch.int32) & MASK).long()
+    key = (magnitude << 31) | (MASK - torch.arange(vector.numel(), device=vector.device))
+    top = torch.topk(key, k).values
+    top = top[(top >> 31) > 0]
+    indices = (MASK - (top & MASK)).sort().values
+    return indices, vector[indices]
+
+
+def same_bits(torch, a, b):
+    return a.numel() == b.numel() and torch.equal(a.view(torch.int32), b.view(torch.int32))
+
+
+def vectors(torch, n):
+    """Kinds of values, without sums that are NaN: those have other bits on a GPU than on a CPU."""
+    random = torch.Generator(device="cuda").manual_seed(1)
+    normal = torch.randn(n, device="cuda", generator=random)
+    yield "heavy tails", normal * torch.randn(n, device="cuda", generator=random).exp()
+    yield "many ties", (torch.randint(-3, 4, (n,), device="cuda", generator=random) * 0.5).float()
+    yield "all equal", torch.full((n,), 0.25, device="cuda")
+    yield "all zero", torch.zeros(n, device="cuda")
+    yield "nearly all zero", torch.where(normal > 3, normal, torch.zeros_like(normal))
+    yield "denormals", torch.randint(0, 1 << 12, (n,), device="cuda", generator=random, dtype=torch.int32).view(torch.float32)
+    yield "infinities", torch.where(normal > 2, torch.full_like(normal, float("inf")), normal)
+
+
+def check_selection(torch, kernels, failures):
+    for n in (1, 31, 33, 4095, 4097, 100_003, 5_000_000):
+        for kind, gradient in vectors(torch, n):
+            for k in sorted({1, max(1, n // 1000), max(1, n // 10), n}):
+                for shift in (0, 1):
+                    storage = torch.zeros(n + shift, device="cuda")
+                    residual = storage[shift:]
+                    padded = torch.zeros(n + shift, device="cuda")
+                    padded[shift:] = gradient
+                    selector = Selector(kernels, n, k)
+                    floor = MASK
+                    for step in range(2):
+                        expected_sum = residual + gradient
+                        indices, values = reference(torch, expected_sum, k)
+                        selector.step(residual, padded[shift:], floor)
+                        got, got_values = selector.result()
+                        rest = expected_sum.clone()
+                        rest[indices] = 0
+                        good = torch.equal(got, indices) and same_bits(torch, got_values, values)
+                        good = good and same_bits(torch, residual.clone(), rest)
+                        if not good:
+                            failures.append(f"selection: n={n}, k={k}, {kind}, offset {shift}, step {step}")
+                        # A floor somewhat below the threshold, so that the candidates are used in the second step.
+                        floor = max(0, int(selector.state[THRESHOLD]) - (1 << 20))
+
+
+def check_races(torch, kernels, failures):
+    gradient = dict(vectors(torch, 500_000))["many ties"]
+    selector = Selector(kernels, gradient.numel(), 70_000)
+    indices, _ = reference(torch, gradient, 70_000)
+    for repetition in range(1000):
+        residual = torch.zeros_like(gradient)
+        selector.step(residual, gradient, 0x3F000000 - 1 if repetition % 2 else MASK)
+        if not torch.equal(selector.result()[0], indices):
+            failures.append(f"races: repetition {repetition} of 1000 gave another selection")
+            return
+
+
+def mix(torch, z):
+    """The finalizer of SplitMix64 on int64, whose right shift has to be made a logical one."""
+    signed = lambda x: x - (1 << 64) if x >= 1 << 63 else x
+    right = lambda x, s: (x >> s) & ((1 << (64 - s)) - 1)
+    z = (z ^ right(z, 30)) * signed(0xBF58476D1CE4E5B9)
+    z = (z ^ right(z, 27)) * signed(0x94D049BB133111EB)
+    return z ^ right(z, 31)
+
+
+def digest_change(torch, coordinates, old, new):
+    signed = lambda x: x - (1 << 64) if x >= 1 << 63 else x
+    start = mix(torch, (coordinates.long() + 1) * signed(0x9E3779B97F4A7C15))
+    factor = signed(0xD6E8FEB86659FD93)
+    return (mix(torch, start + new * factor) - mix(torch, start + old * factor)).sum()
+
+
+def check_updates(torch, kernels, failures):
+    n, k, offset = 1_000_003, 40_000, 77
+    vector = torch.randn(n, device="cuda")
+    places = torch.randperm(n, device="cuda")[:k].sort().values.int()
+    values = torch.zeros(k, device="cuda")
+    kernels.run("Gather", kernels.grid, vector, places, values, 2.5)
+    if not same_bits(torch, values, vector[places.long()] * 2.5):
+        failures.append("Gather")
+    expected = vector.clone()
+    expected[places.long()] -= values
+    kernels.run("Subtract", kernels.grid, vector, places, values)
+    if not same_bits(torch, vector, expected):
+        failures.append("Subtract")
+    for name, dtype, mask in (("ScatterWords", torch.int32, 0xFFFFFFFF), ("ScatterHalfWords", torch.int16, 0xFFFF)):
+        information = torch.iinfo(dtype)
+        target = torch.randint(information.min, information.max, (n,), device="cuda", dtype=dtype)
+        bits = torch.randint(information.min, information.max, (k,), device="cuda", dtype=dtype)
+        digest = torch.full((1,), -5, dtype=torch.int64, device="cuda")
+        old = target[places.long()]
+        change = digest_change(torch, places + offset, old.long() & mask, bits.long() & mask)
+        expected = target.clone()
+        expected[places.long()] = bits
+        kernels.run(name, kernels.grid, target, places + offset, bits, digest, offset)
+        if not torch.equal(target, expected) or int(digest) != int(change) - 5:
+            failures.append(name)
+
+
+def median_ms(torch, action, warm_up=5, rounds=20):
+    for _ in range(warm_up):
+        action()
+    times = []
+    for _ in range(rounds):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        action()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def time_all(torch, kernels, unmeasured):
+    print("\n| n | density | copy, ms | topk recipe, ms | kernels, ms | kernels / copy | GB/s of 12 n bytes |")
+    print("|---|---|---|---|---|---|---|")
+    for n in (1_000_000, 25_557_032, 100_000_000, 350_000_000):
+        for density in (1e-2, 1e-3, 1e-4, 1e-5):
+            try:
+                k = max(1, int(n * density))
+                gradient = torch.randn(n, device="cuda")
+                gradient *= torch.randn(n, device="cuda").exp()
+                residual, target = torch.zeros_like(gradient), torch.empty_like(gradient)
+                copy = median_ms(torch, lambda: target.copy_(gradient))
+
+                def recipe():
+                    accumulated = residual + gradient
+                    top = torch.topk(accumulated.abs(), k, sorted=False).indices
+                    rest = accumulated.clone()
+                    rest[top] = 0
+                    return accumulated - rest
+
+                usual = median_ms(torch, recipe)
+                selector = Selector(kernels, n, k)
+                selector.step(residual, gradient, MASK)
+                floor = max(0, int(selector.state[THRESHOLD]) - (1 << 18))
+
+                # With a gradient of zeros and nothing released, the floor fits in every round.
+                residual.copy_(gradient)
+                gradient.zero_()
+                own = median_ms(torch, lambda: selector.step(residual, gradient, floor, release=0))
+                if int(selector.state[WHOLE]):
+                    unmeasured.append(f"n={n}, density {density}: the floor missed, the time is that of looking at all")
+                print(f"| {n} | {density} | {copy:.3f} | {usual:.3f} | {own:.3f} | {own / copy:.2f} | {12e-6 * n / own:.0f} |")
+            except torch.cuda.OutOfMemoryError:
+                unmeasured.append(f"times for n={n}, density {density}: out of memory")
+                torch.cuda.empty_cache()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", help="the folder that PtxDump wrote")
+    parser.add_argument("--no-times", action="store_true", help="check only")
+    arguments = parser.parse_args()
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed, so nothing was checked.", file=sys.stderr)
+        return 2
+    if not torch.cuda.is_available():
+        print("torch sees no CUDA device, so nothing was checked.", file=sys.stderr)
+        return 2
+
+    print(f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}, CUDA {torch.version.cuda}")
+    failures = []
+    unmeasured = ["sums that are NaN, whose bits differ from a CPU's", "other devices than the first"]
+    for group_size in (256, 32, 1024):
+        kernels = Kernels(torch, arguments.folder, group_size)
+        print(f"{kernels.folder}, groups of {group_size}")
+        check_selection(torch, kernels, failures)
+        check_updates(torch, kernels, failures)
+    kernels = Kernels(torch, arguments.folder, 256)
+    check_races(torch, kernels, failures)
+    skipped = [name for name in os.listdir(arguments.folder) if os.path.join(arguments.folder, name) != kernels.folder]
+    unmeasured += [f"the PTX in {name}, of another target" for name in sorted(skipped)]
+    if not arguments.no_times:
+        time_all(torch, kernels, unmeasured)
+    print("\nNot checked: " + "; ".join(unmeasured) + ".")
+    for failure in failures[:50]:
+        print("WRONG: " + failure)
+    print(f"{len(failures)} failures" if failures else "Every kernel gave exactly the reference's result.")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
