@@ -17,7 +17,7 @@ namespace ContinuousDL.Cuda;
 /// <remarks>
 /// <para>
 /// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own add up and select, in torch's context and
-/// stream: one pass over gradient and residual, and the host waits once a step. Elsewhere, or where the driver can't be loaded,
+/// stream: one pass over update and residual, for whose result the host waits once. Elsewhere, or where the driver can't be loaded,
 /// plain TorchSharp operations do the same in a few passes more; the log says so once.
 /// </para>
 /// <para>

@@ -22,7 +22,7 @@ public class CudaStrategyTests
     public void Steps_with_the_kernels_are_bit_identical_to_those_of_the_CPU_path(double density)
     {
         using var queue = new AcceleratorQueue(8, 2);
-        CompareSteps(density, queue, 30);
+        CompareSteps(density, queue, 15);
     }
 
     [Test]

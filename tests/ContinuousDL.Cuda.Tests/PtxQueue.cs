@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using ContinuousDL.Cuda.Kernels;
-using ContinuousDL.Cuda.Ptx;
 using ILGPU;
 
 namespace ContinuousDL.Cuda.Tests;
@@ -9,7 +8,7 @@ namespace ContinuousDL.Cuda.Tests;
 internal sealed class PtxQueue((int Major, int Minor) target, int groupSize, int fullGrid) : IKernelQueue
 {
     private readonly Dictionary<string, PtxInterpreter> kernels =
-        PtxCompiler.Compile(target).ToDictionary(m => m.Name, m => new PtxInterpreter(m.Ptx));
+        PtxTests.Modules(target).ToDictionary(m => m.Name, m => new PtxInterpreter(m.Ptx));
 
     public int FullGrid => fullGrid;
 

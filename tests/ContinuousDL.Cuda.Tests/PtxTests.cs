@@ -141,9 +141,10 @@ public partial class PtxTests
     public void A_device_gets_the_best_target_that_it_can_run(int major, int minor, string? expected) =>
         (PtxCompiler.TargetFor(major, minor) is { } target ? $"{target.Major}.{target.Minor}" : null).Should().Be(expected);
 
-    internal static string Ptx((int Major, int Minor) target, string kernel) => Modules(target).Single(m => m.Name == kernel).Ptx;
+    private static string Ptx((int Major, int Minor) target, string kernel) => Modules(target).Single(m => m.Name == kernel).Ptx;
 
-    private static IReadOnlyList<(string Name, string Ptx)> Modules((int Major, int Minor) target)
+    /// <summary>All kernels for a target, translated once for all tests.</summary>
+    internal static IReadOnlyList<(string Name, string Ptx)> Modules((int Major, int Minor) target)
     {
         if (!Compiled.TryGetValue(target, out var modules)) Compiled.Add(target, modules = PtxCompiler.Compile(target));
         return modules;

@@ -17,23 +17,23 @@ public class SelectionKernelTests
 
     [Test]
     public void Selection_is_the_compressors_for_every_size_and_count(
-        [Values(1, 2, 3, 31, 32, 33, 255, 256, 257, 1023, 1024, 1025, 4095, 4096, 4097, 10007, 65537)] int n, [Values] bool release)
+        [Values(1, 2, 3, 31, 32, 33, 255, 256, 257, 1023, 1024, 1025, 4095, 4096, 4097, 10007, 65537)] int n)
     {
         foreach (var k in new[] { 1, 2, n / 1000, n / 100, n / 7, n - 1, n }.Where(k => k >= 1 && k <= n).Distinct())
         {
             using var comparison = new Comparison(queue, new VectorLayout(n));
-            for (var step = 0; step < 3; step++) comparison.Step(Vectors.HeavyTailed(n, step), k, release);
+            for (var step = 0; step < 2; step++) comparison.Step(Vectors.HeavyTailed(n, step), k, release: step == 0);
         }
     }
 
     [Test]
     public void Selection_is_the_compressors_for_every_kind_of_values(
-        [ValueSource(typeof(Vectors), nameof(Vectors.Kinds))] KeyValuePair<string, Func<int, int, float[]>> kind, [Values(1, 37, 900, 9001)] int k)
+        [ValueSource(typeof(Vectors), nameof(Vectors.Kinds))] KeyValuePair<string, Func<int, int, float[]>> kind, [Values(1, 900, 9001)] int k)
     {
         // Infinity less itself is no zero, so that the memory keeps NaN where the kernel would put a zero.
         var release = kind.Key is not ("infinities" or "NaN" or "every bit pattern but NaN");
         using var comparison = new Comparison(queue, new VectorLayout(9001));
-        for (var step = 0; step < 3; step++) comparison.Step(kind.Value(9001, step), k, release);
+        for (var step = 0; step < 2; step++) comparison.Step(kind.Value(9001, step), k, release);
     }
 
     [TestCase(1e-2)]
@@ -43,7 +43,7 @@ public class SelectionKernelTests
     {
         const int N = 1_000_003;
         using var comparison = new Comparison(queue, new VectorLayout(N));
-        for (var step = 0; step < 3; step++)
+        for (var step = 0; step < 2; step++)
         {
             comparison.Step(Vectors.HeavyTailed(N, step), (int)(N * density), release: false);
             comparison.LookedAtAll.Should().Be(step == 0, "the floor is known from the second step on");
@@ -85,7 +85,8 @@ public class SelectionKernelTests
     [TestCase(7, 4, 8333)]
     [TestCase(32, 1, 8333)]
     [TestCase(64, 40, 8333)]
-    [TestCase(256, 1, 700)]
+    [TestCase(128, 2, 700)]
+    [TestCase(256, 1, 60)]
     public void Groups_of_any_size_and_number_give_the_same(int groupSize, int groups, int n)
     {
         using var own = new AcceleratorQueue(groupSize, groups);
@@ -124,7 +125,7 @@ public class SelectionKernelTests
     public void Groups_that_race_one_another_change_nothing()
     {
         using var own = new AcceleratorQueue(2, 64);
-        for (var repetition = 0; repetition < 50; repetition++)
+        for (var repetition = 0; repetition < 30; repetition++)
         {
             using var comparison = new Comparison(own, new VectorLayout(20_000));
             comparison.Step(Vectors.Kinds["many ties"](20_000, 4), 3000, release: true);

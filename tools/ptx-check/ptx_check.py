@@ -110,7 +110,10 @@ class Selector:
         torch = kernels.torch
         self.kernels, self.n, self.k = kernels, n, k
         self.tiles = -(-n // TILE)
-        integers = lambda count: torch.zeros(count, dtype=torch.int32, device="cuda")
+
+        def integers(count):
+            return torch.zeros(count, dtype=torch.int32, device="cuda")
+
         capacity = min(n, 4 * k + 4096)
         self.state, self.histogram = integers(5), integers(BINS)
         self.indices, self.bits = integers(capacity), integers(capacity)
@@ -211,20 +214,23 @@ def check_races(torch, kernels, failures):
             return
 
 
-def mix(torch, z):
+def signed(x):
+    """An unsigned 64-bit constant as torch's int64 takes it."""
+    return x - (1 << 64) if x >= 1 << 63 else x
+
+
+def mix(z):
     """The finalizer of SplitMix64 on int64, whose right shift has to be made a logical one."""
-    signed = lambda x: x - (1 << 64) if x >= 1 << 63 else x
-    right = lambda x, s: (x >> s) & ((1 << (64 - s)) - 1)
-    z = (z ^ right(z, 30)) * signed(0xBF58476D1CE4E5B9)
-    z = (z ^ right(z, 27)) * signed(0x94D049BB133111EB)
-    return z ^ right(z, 31)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * signed(factor)
+    return z ^ ((z >> 31) & ((1 << 33) - 1))
 
 
-def digest_change(torch, coordinates, old, new):
-    signed = lambda x: x - (1 << 64) if x >= 1 << 63 else x
-    start = mix(torch, (coordinates.long() + 1) * signed(0x9E3779B97F4A7C15))
+def digest_change(coordinates, old, new):
+    """What a model's digest changes by, as StateDigest computes it."""
+    start = mix((coordinates.long() + 1) * signed(0x9E3779B97F4A7C15))
     factor = signed(0xD6E8FEB86659FD93)
-    return (mix(torch, start + new * factor) - mix(torch, start + old * factor)).sum()
+    return (mix(start + new * factor) - mix(start + old * factor)).sum()
 
 
 def check_updates(torch, kernels, failures):
@@ -246,11 +252,11 @@ def check_updates(torch, kernels, failures):
         bits = torch.randint(information.min, information.max, (k,), device="cuda", dtype=dtype)
         digest = torch.full((1,), -5, dtype=torch.int64, device="cuda")
         old = target[places.long()]
-        change = digest_change(torch, places + offset, old.long() & mask, bits.long() & mask)
+        change = digest_change(places + offset, old.long() & mask, bits.long() & mask)
         expected = target.clone()
         expected[places.long()] = bits
         kernels.run(name, kernels.grid, target, places + offset, bits, digest, offset)
-        if not torch.equal(target, expected) or int(digest) != int(change) - 5:
+        if not torch.equal(target, expected) or int(digest) != int(change - 5):
             failures.append(name)
 
 
