@@ -1,5 +1,5 @@
-using ContinuousDL.Deployment;
 using ContinuousDL.DependencyInjection;
+using ContinuousDL.Deployment;
 using Microsoft.Extensions.Logging;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
