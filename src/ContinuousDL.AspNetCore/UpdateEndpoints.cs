@@ -1,4 +1,3 @@
-using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using ContinuousDL.Transport;
 using Microsoft.AspNetCore.Builder;
@@ -30,14 +29,7 @@ public static partial class UpdateEndpoints
         ArgumentNullException.ThrowIfNull(endpoints);
         ArgumentNullException.ThrowIfNull(pattern);
         ArgumentNullException.ThrowIfNull(source);
-        options ??= new();
-        var problems = new List<ValidationResult>();
-        if (!Validator.TryValidateObject(options, new ValidationContext(options), problems, validateAllProperties: true))
-        {
-            throw new ArgumentException(string.Join(" ", problems.Select(p => $"{string.Join(", ", p.MemberNames)}: {p.ErrorMessage}")), nameof(options));
-        }
-
-        var longest = options.LongestWait;
+        var longest = OptionsValidator.Validate(options ?? new(), nameof(options)).LongestWait;
         var logger = endpoints.ServiceProvider.GetService<ILoggerFactory>()?.CreateLogger(typeof(UpdateEndpoints).FullName!);
         var stopping = endpoints.ServiceProvider.GetService<IHostApplicationLifetime>()?.ApplicationStopping ?? CancellationToken.None;
         return endpoints.MapGet(pattern, context => AnswerAsync(context, source, longest, logger, stopping));

@@ -9,6 +9,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
 using TorchSharp.Modules;
+using static ContinuousDL.Cuda.Tests.CudaTrainers;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Tests;
@@ -128,25 +129,9 @@ public class CudaStrategyTests
 
     private static void CompareSteps(double density, IKernelQueue queue, int steps)
     {
-        manual_seed(5);
-        using var a = TestModels.WithBatchNorm();
-        using var b = TestModels.WithBatchNorm();
-        ModelSnapshot.Of(a).CopyTo(b);
         var strategy = new CudaUpdateCompression(density, null, From(queue));
-        using var withKernels = Make(a, strategy);
-        using var onCpu = Make(b, new UpdateCompression(new TopKCompressor(density)));
+        CudaTrainers.CompareSteps(density, strategy, steps);
         strategy.UsesKernels.Should().BeTrue();
-        foreach (var module in a.modules().Concat(b.modules()).OfType<Dropout>()) module.eval();
-        for (var step = 0; step < steps; step++)
-        {
-            using var scope = NewDisposeScope();
-            var (inputs, targets) = TestModels.Arrivals(4, step);
-            using var first = withKernels.Step(inputs, targets);
-            using var second = onCpu.Step(inputs, targets);
-            first.Update!.Coordinates.ToArray().Should().Equal(second.Update!.Coordinates.ToArray());
-            first.Update.Values.ToArray().Should().Equal(second.Update.Values.ToArray());
-            first.Update.StateDigest.Should().Be(second.Update.StateDigest);
-        }
     }
 
     private static CudaUpdateCompression.QueueSource From(IKernelQueue queue) => (Device _, out string? problem) =>
@@ -154,27 +139,6 @@ public class CudaStrategyTests
         problem = null;
         return queue;
     };
-
-    private static ProactiveTrainer Make(Sequential model, IDeploymentStrategy strategy) => new(
-        model,
-        nn.CrossEntropyLoss(),
-        optim.Adam(model.parameters(), 0.01, amsgrad: true),
-        new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4 },
-        new ProactiveTrainerComponents { Strategy = strategy });
-
-    private static void Step(ProactiveTrainer trainer, int seed)
-    {
-        using var scope = NewDisposeScope();
-        var (inputs, targets) = TestModels.Arrivals(4, seed);
-        trainer.Step(inputs, targets).Dispose();
-    }
-
-    private static byte[] Saved(CudaUpdateCompression strategy)
-    {
-        using var stream = new MemoryStream();
-        strategy.SaveState(new BinaryWriter(stream));
-        return stream.ToArray();
-    }
 
     private sealed class RecordingLogger : ILogger<CudaUpdateCompression>
     {

@@ -22,7 +22,7 @@ public sealed class ModelLayout
         this.entries = entries;
         Count = entries.Length == 0 ? 0 : entries[^1].End;
         SizeInBytes = entries.Sum(e => (long)e.Length * e.ElementSize);
-        Fingerprint = XxHash128.HashToUInt128(Encoding.UTF8.GetBytes(string.Join('\n', entries.AsEnumerable())));
+        Fingerprint = XxHash128.HashToUInt128(Encoding.UTF8.GetBytes(Description));
     }
 
     /// <summary>The tensors, in the order of their coordinates.</summary>
@@ -36,6 +36,9 @@ public sealed class ModelLayout
 
     /// <summary>A 128-bit hash of the names, kinds, dtypes and shapes: what an update names to say which architecture it is for.</summary>
     public UInt128 Fingerprint { get; }
+
+    /// <summary>All of it as text, a line for each tensor: what the fingerprint and signatures are of.</summary>
+    internal string Description => string.Join('\n', entries.AsEnumerable());
 
     /// <summary>Reads the layout of a module.</summary>
     /// <param name="module">The module. Its tensors stay its own.</param>

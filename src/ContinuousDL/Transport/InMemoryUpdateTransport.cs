@@ -18,7 +18,7 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
     private readonly PublishedHead head = new();
     private readonly Queue<UpdateMessage> messages;
     private ModelSnapshot? headSnapshot;
-    private TaskCompletionSource? changed;
+    private readonly NewsSignal news = new();
     private bool disposed;
 
     /// <summary>Makes a transport without anything published.</summary>
@@ -89,12 +89,10 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
             {
                 ObjectDisposedException.ThrowIf(disposed, this);
                 if (TryRead(runId, sequence) is { } batch) return batch;
-                changed ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-                next = changed.Task;
+                next = news.Next;
             }
 
-            if (await Task.WhenAny(next, Task.Delay(UpdateBatch.Heartbeat, cancellationToken)).ConfigureAwait(false) == next) await next.ConfigureAwait(false);
-            else if (!cancellationToken.IsCancellationRequested) return UpdateBatch.Empty;
+            if (!await NewsSignal.WaitAsync(next, cancellationToken).ConfigureAwait(false)) return UpdateBatch.Empty;
         }
     }
 
@@ -105,7 +103,7 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
         {
             if (disposed) return;
             disposed = true;
-            changed?.TrySetException(new ObjectDisposedException(nameof(InMemoryUpdateTransport)));
+            news.End(new ObjectDisposedException(nameof(InMemoryUpdateTransport)));
             head.Dispose();
         }
     }
@@ -138,7 +136,6 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
     private void Announce()
     {
         headSnapshot = null;
-        changed?.TrySetResult();
-        changed = null;
+        news.Raise();
     }
 }

@@ -69,7 +69,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private bool startSegment;
     private (long From, long To, UpdateMessage Message)? lastMerged;
     private (string Path, WeakReference<ModelSnapshot> Snapshot)? lastSnapshot;
-    private TaskCompletionSource? changed;
+    private readonly NewsSignal news = new();
     private Task compaction = Task.CompletedTask;
     private volatile Exception? compactionError;
     private Exception? fault;
@@ -362,13 +362,11 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             {
                 ObjectDisposedException.ThrowIf(disposed, this);
                 current = head.State is not { } state || (runId == state.RunId && sequence == state.Sequence);
-                changed ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-                next = changed.Task;
+                next = news.Next;
             }
 
             if (!current) return ReadFrom(runId, sequence);
-            if (await Task.WhenAny(next, Task.Delay(UpdateBatch.Heartbeat, cancellationToken)).ConfigureAwait(false) == next) await next.ConfigureAwait(false);
-            else if (!cancellationToken.IsCancellationRequested) return UpdateBatch.Empty;
+            if (!await NewsSignal.WaitAsync(next, cancellationToken).ConfigureAwait(false)) return UpdateBatch.Empty;
         }
     }
 
@@ -432,8 +430,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             if (disposed) return;
             disposed = true;
             running = compaction;
-            changed?.TrySetException(new ObjectDisposedException(nameof(UpdateLog)));
-            changed = null;
+            news.End(new ObjectDisposedException(nameof(UpdateLog)));
         }
 
         running.Wait();
@@ -575,8 +572,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private void Announce()
     {
         lastMerged = null;
-        changed?.TrySetResult();
-        changed = null;
+        news.Raise();
     }
 
     private void ThrowIfUnusable()

@@ -20,7 +20,7 @@ internal static class SnapshotSigning
     public static byte[] SignedBytes(ModelSnapshot snapshot)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(Encoding.UTF8.GetBytes(string.Join('\n', snapshot.Layout.Entries)));
+        hash.AppendData(Encoding.UTF8.GetBytes(snapshot.Layout.Description));
         hash.AppendData([0]);
         for (var i = 0; i < snapshot.Layout.Entries.Count; i++) hash.AppendData(snapshot.Values(i));
 

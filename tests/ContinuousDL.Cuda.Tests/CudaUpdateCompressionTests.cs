@@ -1,11 +1,10 @@
 using ContinuousDL.Compression;
-using ContinuousDL.Cuda;
-using ContinuousDL.Deployment;
+using ContinuousDL.Tests;
 using TorchSharp;
-using TorchSharp.Modules;
+using static ContinuousDL.Cuda.Tests.CudaTrainers;
 using static TorchSharp.torch;
 
-namespace ContinuousDL.Tests.Cuda;
+namespace ContinuousDL.Cuda.Tests;
 
 /// <summary>The operations of the CUDA path, run on the CPU, give what the CPU path gives.</summary>
 public class CudaUpdateCompressionTests
@@ -34,31 +33,13 @@ public class CudaUpdateCompressionTests
     [TestCase(1)]
     public void Steps_are_bit_identical_to_those_of_the_CPU_path(double density)
     {
-        random.manual_seed(5);
-        using var a = TestModels.WithBatchNorm();
-        using var b = TestModels.WithBatchNorm();
-        ModelSnapshot.Of(a).CopyTo(b);
-        a.eval();
-        b.eval();
-        using var onDevice = Make(a, new CudaUpdateCompression(density));
-        using var onCpu = Make(b, new UpdateCompression(new TopKCompressor(density)));
-        foreach (var module in a.modules().Concat(b.modules()).OfType<Dropout>()) module.eval();
-        for (var step = 0; step < 100; step++)
-        {
-            using var scope = NewDisposeScope();
-            var (inputs, targets) = TestModels.Arrivals(4, step);
-            using var first = onDevice.Step(inputs, targets);
-            using var second = onCpu.Step(inputs, targets);
-            first.Update!.Coordinates.ToArray().Should().Equal(second.Update!.Coordinates.ToArray());
-            first.Update.Values.ToArray().Should().Equal(second.Update.Values.ToArray());
-            first.Update.StateDigest.Should().Be(second.Update.StateDigest);
-        }
+        CompareSteps(density, new CudaUpdateCompression(density), steps: 100);
     }
 
     [Test]
     public void State_saved_and_loaded_continues_bit_identically()
     {
-        random.manual_seed(5);
+        torch.random.manual_seed(5);
         using var model = TestModels.Mlp();
         var strategy = new CudaUpdateCompression(0.02);
         using var trainer = Make(model, strategy);
@@ -82,26 +63,5 @@ public class CudaUpdateCompressionTests
     {
         Action make = () => _ = new CudaUpdateCompression(density);
         make.Should().Throw<ArgumentOutOfRangeException>().WithParameterName("density");
-    }
-
-    private static ProactiveTrainer Make(Sequential model, IDeploymentStrategy strategy) => new(
-        model,
-        nn.CrossEntropyLoss(),
-        optim.Adam(model.parameters(), 0.01, amsgrad: true),
-        new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4 },
-        new ProactiveTrainerComponents { Strategy = strategy });
-
-    private static void Step(ProactiveTrainer trainer, int seed)
-    {
-        using var scope = NewDisposeScope();
-        var (inputs, targets) = TestModels.Arrivals(4, seed);
-        trainer.Step(inputs, targets).Dispose();
-    }
-
-    private static byte[] Saved(CudaUpdateCompression strategy)
-    {
-        using var stream = new MemoryStream();
-        strategy.SaveState(new BinaryWriter(stream));
-        return stream.ToArray();
     }
 }
