@@ -150,7 +150,21 @@ public class SelectionKernelTests
         using var square = zeros(4, 4);
         using var transposed = square.t();
         FluentActions.Invoking(() => DeviceMemory.AddressOf(transposed)).Should().Throw<ArgumentException>().WithMessage("*contiguous*");
-        using var half = zeros(4, dtype: ScalarType.Float16);
-        FluentActions.Invoking(() => DeviceMemory.AddressOf(half)).Should().Throw<ArgumentException>().WithMessage("*Float16*");
+    }
+
+    [TestCase(ScalarType.Float32)]
+    [TestCase(ScalarType.BFloat16)]
+    [TestCase(ScalarType.Float16)]
+    [TestCase(ScalarType.Int64)]
+    [TestCase(ScalarType.Bool)]
+    public unsafe void AddressOf_is_that_of_the_first_element_of_a_view(ScalarType dtype)
+    {
+        using var whole = zeros(12, dtype: dtype);
+        using var part = whole.narrow(0, 5, 7);
+        fixed (byte* first = whole.bytes)
+        {
+            DeviceMemory.AddressOf(whole).Should().Be((nint)first);
+            DeviceMemory.AddressOf(part).Should().Be((nint)(first + (5 * whole.element_size())));
+        }
     }
 }

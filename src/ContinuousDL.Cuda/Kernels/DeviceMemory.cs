@@ -1,28 +1,22 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Kernels;
 
-/// <summary>The memory behind tensors, on any device.</summary>
-internal static class DeviceMemory
+/// <summary>The memory behind tensors, on any device and of any dtype.</summary>
+internal static unsafe partial class DeviceMemory
 {
     /// <summary>The address of a contiguous tensor's first element; valid as long as the tensor keeps its storage.</summary>
-    /// <param name="tensor">The tensor, of float32, int32 or int64: TorchSharp gives the address for no 16-bit dtype. Stays the caller's.</param>
-    /// <exception cref="ArgumentException">It is not contiguous, or of another dtype.</exception>
+    /// <param name="tensor">The tensor. Stays the caller's.</param>
+    /// <exception cref="ArgumentException">It is not contiguous.</exception>
     public static nint AddressOf(Tensor tensor)
     {
         if (!tensor.is_contiguous()) throw new ArgumentException($"The tensor of shape [{string.Join(", ", tensor.shape)}] is not contiguous; call contiguous() on it.", nameof(tensor));
-
-        // TorchSharp makes an alias and says nothing of it; the scope disposes of it.
-        using var scope = NewDisposeScope();
-        torch.Storage start = tensor.dtype switch
-        {
-            ScalarType.Float32 => tensor.storage<float>(),
-            ScalarType.Int32 => tensor.storage<int>(),
-            ScalarType.Int64 => tensor.storage<long>(),
-            _ => throw new ArgumentException($"The tensor is {tensor.dtype}; float32, int32 or int64 is needed.", nameof(tensor)),
-        };
-        return start.data_ptr() + (nint)(tensor.storage_offset() * tensor.element_size());
+        var address = THSTensor_data(tensor.Handle);
+        torch.CheckForErrors();
+        GC.KeepAlive(tensor);
+        return address;
     }
 
     /// <summary>All of a contiguous tensor.</summary>
@@ -35,4 +29,11 @@ internal static class DeviceMemory
     /// <param name="start">The first element.</param>
     /// <param name="length">The number of elements.</param>
     public static KernelArgument Part(nint address, long start, long length) => KernelArgument.View(address + (nint)(4 * start), length);
+
+    /// <summary>
+    /// TorchSharp's own way to a tensor's memory, <c>storage&lt;T&gt;().data_ptr()</c>, makes a tensor at every call and knows no
+    /// 16-bit dtype; the function below it, of the library's native part, has neither fault.
+    /// </summary>
+    [LibraryImport("LibTorchSharp")]
+    private static partial nint THSTensor_data(nint tensor);
 }
