@@ -118,35 +118,42 @@ def _round(value, kind):
     return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 if kind == "BFloat16" else bits
 
 
-def _read_float(bits, code, old, element, kind):
-    """A new value in its format; old is the bits of the old one in the tensor's dtype."""
+def _read_floats(bits, code, olds, element, kind):
+    """New values in their format; olds are the bits of the old ones in the tensors' dtype."""
     width = _FORMATS[kind]
     half = 1 << (width - 1)
-    negative = bits.read(1)
-    symbol = code.read(bits)
-    if symbol == 39:
-        return bits.read(width)
-    old ^= negative << (_FORMATS[element] - 1)
-    a = _float(old, element)
-    _require(np.isfinite(a), "a change of a value that is not finite")
 
     def order(b):
         return b + half if b < half else 2 * half - 1 - b
 
-    def bound(s):
-        if s == 39:
-            return order(_round(np.inf, kind))
-        first = order(_round(a, kind))
-        return first + s if s < 2 else max(first + 1, order(_round(a + code.sizes[s - 2].astype(a.dtype), kind)))
+    def bounds(symbol, negative, old):
+        if symbol == 39:
+            return 0, 1 << width
+        a = _float(old ^ negative << (_FORMATS[element] - 1), element)
+        _require(np.isfinite(a), "a change of a value that is not finite")
 
-    with np.errstate(over="ignore"):
+        def bound(s):
+            if s == 39:
+                return order(_round(np.inf, kind))
+            first = order(_round(a, kind))
+            return first + s if s < 2 else max(first + 1, order(_round(a + code.sizes[s - 2].astype(a.dtype), kind)))
+
         low, high = bound(symbol), bound(symbol + 1)
-    _require(high > low, "the class is empty")
-    v = (high - low).bit_length() - 1
-    x, short = bits.read(v), (2 << v) - (high - low)
-    x = x if x < short else 2 * x + bits.read(1) - short
-    new = low + x
-    return (new - half if new >= half else 2 * half - 1 - new) ^ (negative << (width - 1))
+        _require(high > low, "the class is empty")
+        return low, high - low
+
+    result = []
+    for start in range(0, len(olds), 1024):
+        block = olds[start:start + 1024]
+        classes = [(code.read(bits), bits.read(1)) for _ in block]
+        with np.errstate(over="ignore"):
+            places = [bounds(symbol, negative, int(old)) for (symbol, negative), old in zip(classes, block)]
+        numbers = [bits.read(count.bit_length() - 1) for _, count in places]
+        for (symbol, negative), (low, count), x in zip(classes, places, numbers):
+            short = (1 << count.bit_length()) - count
+            new = low + (x if x < short else 2 * x + bits.read(1) - short)
+            result.append(new if symbol == 39 else (new - half if new >= half else 2 * half - 1 - new) ^ (negative << (width - 1)))
+    return result
 
 
 def _read_integer(bits, code, old, width):
@@ -185,6 +192,13 @@ class Model:
         self.run = uuid.UUID(metadata["continuousdl.run"])
         self.sequence = int(metadata["continuousdl.sequence"])
         self.offsets = np.cumsum([0] + [self.arrays[name].size for name, _ in self.tensors])
+        self.runs = []  # tensors of one kind and dtype that follow one another
+        for t, (name, kind) in enumerate(self.tensors):
+            if self.arrays[name].size:
+                if not self.runs or (kind, self.dtypes[name]) != run_of:
+                    self.runs.append([])
+                self.runs[-1].append(t)
+                run_of = kind, self.dtypes[name]
         self.hmac_key = hmac_key
         if hmac_key is not None:
             text = "\n".join(f"{kind} {name} {self.dtypes[name]}[{', '.join(map(str, self.arrays[name].shape))}]" for name, kind in self.tensors)
@@ -202,7 +216,7 @@ class Model:
     def apply(self, message):
         """Applies an update. True when it was, False when the model has that state or a later one already."""
         flags, signature = message[3], {0: 0, 1: 32, 2: 64}.get(message[3] >> 5, -1)
-        _require(message[:3] == b"CU\x01" and flags < 128 and signature >= 0, "this is no message of version 1")
+        _require(message[:3] == b"CU\x02" and flags < 128 and signature >= 0, "this is no message of version 2")
         body = message[:len(message) - signature]
         _require(xxh3_64(body[:-4]) & 0xFFFFFFFF == int.from_bytes(body[-4:], "little"), "the message is damaged")
         if self.hmac_key is not None:
@@ -231,24 +245,25 @@ class Model:
         bits = _Bits(payload)
         coordinates = np.arange(n) if whole else _read_coordinates(bits, k, n)
         codes, changes, after = {}, [], self.digest
-        for t in np.unique(np.searchsorted(self.offsets, coordinates, "right") - 1):
-            own = coordinates[(coordinates >= self.offsets[t]) & (coordinates < self.offsets[t + 1])]
-            (name, kind), old = self.tensors[t], self._bits(t)[own - self.offsets[t]]
+        for tensors in self.runs:
+            own = [coordinates[(coordinates >= self.offsets[t]) & (coordinates < self.offsets[t + 1])] for t in tensors]
+            if not any(map(len, own)):
+                continue
+            (name, kind), at = self.tensors[tensors[0]], np.concatenate(own)
             element, width = self.dtypes[name], 8 * self.arrays[name].itemsize
             form = ["Float32", "BFloat16", "Float16"][precision] if (kind, element) == ("parameter", "Float32") else element
-            new = np.empty_like(old)
-            for j, before in enumerate(old if relative else np.zeros_like(old)):
-                if (kind, element) not in codes:
-                    codes[kind, element] = _Code(bits, element in _FORMATS)
-                code = codes[kind, element]
-                if element not in _FORMATS:
-                    new[j] = _read_integer(bits, code, int(before), width)
-                elif form == element:
-                    new[j] = _read_float(bits, code, int(before), element, form)
-                else:
-                    new[j] = _round(_float(_read_float(bits, code, int(before), element, form), form), element)
-            after += _digest(own, new) - _digest(own, old)
-            changes.append((t, own - self.offsets[t], new))
+            old = np.concatenate([self._bits(t)[c - self.offsets[t]] for t, c in zip(tensors, own)])
+            if (kind, element) not in codes:
+                codes[kind, element] = _Code(bits, element in _FORMATS)
+            code, before = codes[kind, element], old if relative else np.zeros_like(old)
+            if element in _FORMATS:
+                values = _read_floats(bits, code, before, element, form)
+                values = values if form == element else [_round(_float(value, form), element) for value in values]
+            else:
+                values = [_read_integer(bits, code, int(value), width) for value in before]
+            new = np.array(values, old.dtype)
+            after += _digest(at, new) - _digest(at, old)
+            changes += zip(tensors, (c - self.offsets[t] for t, c in zip(tensors, own)), np.split(new, np.cumsum([len(c) for c in own])[:-1]))
         bits.align()
         _require(bits.at == 8 * len(payload), "something follows the values")
         _require(after & _M64 == digest, "the state after the update would not be the trainer's")

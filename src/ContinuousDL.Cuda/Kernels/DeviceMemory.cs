@@ -1,11 +1,10 @@
-using System.Runtime.InteropServices;
-using TorchSharp;
+using ContinuousDL.Memory;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Kernels;
 
 /// <summary>The memory behind tensors, on any device and of any dtype.</summary>
-internal static unsafe partial class DeviceMemory
+internal static unsafe class DeviceMemory
 {
     /// <summary>The address of a contiguous tensor's first element; valid as long as the tensor keeps its storage.</summary>
     /// <param name="tensor">The tensor. Stays the caller's.</param>
@@ -13,10 +12,7 @@ internal static unsafe partial class DeviceMemory
     public static nint AddressOf(Tensor tensor)
     {
         if (!tensor.is_contiguous()) throw new ArgumentException($"The tensor of shape [{string.Join(", ", tensor.shape)}] is not contiguous; call contiguous() on it.", nameof(tensor));
-        var address = THSTensor_data(tensor.Handle);
-        torch.CheckForErrors();
-        GC.KeepAlive(tensor);
-        return address;
+        return (nint)TensorMemory.AddressOf(tensor);
     }
 
     /// <summary>All of a contiguous tensor.</summary>
@@ -29,11 +25,4 @@ internal static unsafe partial class DeviceMemory
     /// <param name="start">The first element.</param>
     /// <param name="length">The number of elements.</param>
     public static KernelArgument Part(nint address, long start, long length) => KernelArgument.View(address + (nint)(4 * start), length);
-
-    /// <summary>
-    /// TorchSharp's own way to a tensor's memory, <c>storage&lt;T&gt;().data_ptr()</c>, makes a tensor at every call and knows no
-    /// 16-bit dtype; the function below it, of the library's native part, has neither fault.
-    /// </summary>
-    [LibraryImport("LibTorchSharp")]
-    private static partial nint THSTensor_data(nint tensor);
 }

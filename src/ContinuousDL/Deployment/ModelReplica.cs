@@ -1,4 +1,3 @@
-using System.Buffers;
 using ContinuousDL.Parameters;
 using ContinuousDL.Wire;
 using static TorchSharp.torch;
@@ -11,7 +10,7 @@ namespace ContinuousDL.Deployment;
 /// </summary>
 /// <remarks>
 /// It holds two copies of the model: one that answers, one that the next update is applied to while nobody uses it; then they
-/// change places. So predictions never wait for an update. <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy
+/// change places; and the last update, which the other copy still lacks. So predictions never wait for an update. <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy
 /// it needs, which are those that began before the last update. Thread-safe.
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
@@ -21,8 +20,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     private readonly Side[] sides;
     private readonly Lock applying = new();
     private int active;
-    private int[] pending = [];
-    private int pendingCount;
+    private ModelUpdate? pending;
     private bool pendingAll;
     private volatile bool disposed;
 
@@ -102,7 +100,7 @@ public sealed class ModelReplica<TModule> : IDisposable
         {
             ObjectDisposedException.ThrowIf(disposed, this);
             if (!sides[active].State.Needs(update)) return false;
-            Advance(update, knowsPrevious: false);
+            Advance(update, isOwn: false);
             return true;
         }
     }
@@ -125,9 +123,8 @@ public sealed class ModelReplica<TModule> : IDisposable
         lock (applying)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
-            using var update = codec.DecodeIfNeeded(message, sides[active].State);
-            if (update is null) return false;
-            Advance(update, knowsPrevious: true);
+            if (codec.DecodeIfNeeded(message, sides[active].State) is not { } update) return false;
+            Advance(update, isOwn: true);
             return true;
         }
     }
@@ -146,8 +143,7 @@ public sealed class ModelReplica<TModule> : IDisposable
             var next = sides[1 - active];
             WaitForReaders(next);
             next.State.Load(snapshot);
-            pendingAll = true;
-            pendingCount = 0;
+            SetPending(null, all: true);
             Interlocked.Exchange(ref active, 1 - active);
         }
     }
@@ -182,24 +178,36 @@ public sealed class ModelReplica<TModule> : IDisposable
                 side.Module.Dispose();
             }
 
-            if (pending.Length > 0) ArrayPool<int>.Shared.Return(pending);
-            pending = [];
+            SetPending(null, all: false);
         }
     }
 
     /// <summary>Brings the replica to the state after an update that leads on from its own.</summary>
     /// <param name="update">The update.</param>
-    /// <param name="knowsPrevious">Whether the previous values that it has were read from this replica.</param>
-    private void Advance(ModelUpdate update, bool knowsPrevious)
+    /// <param name="isOwn">Whether the update is the replica's, decoded for its state: to be disposed of, with previous values that it has.</param>
+    private void Advance(ModelUpdate update, bool isOwn)
     {
-        var current = sides[active];
+        var current = sides[active].State;
         var next = sides[1 - active];
-        var digest = current.State.DigestAfter(update, knowsPrevious);
+        ulong digest;
+        try
+        {
+            digest = current.DigestAfter(update, knowsPrevious: isOwn);
+        }
+        catch when (isOwn)
+        {
+            update.Dispose();
+            throw;
+        }
 
         WaitForReaders(next);
-        CatchUp(next.State, current.State);
+        CatchUp(next.State, current);
         next.State.Write(update, digest);
-        Remember(update);
+
+        // A whole update is too large to be kept.
+        if (!update.IsWhole) SetPending(isOwn ? update : update.Copy(), all: false);
+        else SetPending(null, all: true);
+        if (isOwn && update.IsWhole) update.Dispose();
         Interlocked.Exchange(ref active, 1 - active);
     }
 
@@ -213,21 +221,14 @@ public sealed class ModelReplica<TModule> : IDisposable
     private void CatchUp(ModelState behind, ModelState current)
     {
         if (pendingAll) behind.CopyAll(current);
-        else behind.Copy(pending.AsSpan(0, pendingCount), current);
+        else if (pending is not null) behind.Rewrite(pending);
     }
 
-    /// <summary>Keeps the coordinates of an update, which the other side still lacks.</summary>
-    private void Remember(ModelUpdate update)
+    /// <summary>Says what the other side lacks from now on: an update, everything, or nothing.</summary>
+    private void SetPending(ModelUpdate? update, bool all)
     {
-        pendingAll = update.IsWhole;
-        pendingCount = update.IsWhole ? 0 : update.Count;
-        if (pending.Length < pendingCount)
-        {
-            if (pending.Length > 0) ArrayPool<int>.Shared.Return(pending);
-            pending = ArrayPool<int>.Shared.Rent(pendingCount);
-        }
-
-        update.Coordinates.CopyTo(pending);
+        pending?.Dispose();
+        (pending, pendingAll) = (update, all);
     }
 
     /// <summary>The use of a replica's model at one sequence. Dispose it when done.</summary>

@@ -63,29 +63,7 @@ internal sealed class ModelState(ModelTensors tensors)
     /// <exception cref="ReplicaDivergedException">It is not the digest that the update carries.</exception>
     public ulong DigestAfter(ModelUpdate update, bool knowsPrevious = false)
     {
-        var digest = update.IsWhole ? 0 : Digest;
-        var sections = update.GetSections(Layout);
-        while (sections.MoveNext())
-        {
-            var entry = Layout.Entries[sections.Entry];
-            if (update.IsWhole)
-            {
-                digest += StateDigest.Sum(entry, sections.Values);
-            }
-            else if (knowsPrevious && !sections.Previous.IsEmpty)
-            {
-                digest += StateDigest.Change(entry, sections.Coordinates, sections.Previous, sections.Values);
-            }
-            else
-            {
-                var rented = ArrayPool<byte>.Shared.Rent(sections.Values.Length);
-                var old = rented.AsSpan(0, sections.Values.Length);
-                Tensors.Slots[sections.Entry].Read(sections.Coordinates, old);
-                digest += StateDigest.Change(entry, sections.Coordinates, old, sections.Values);
-                ArrayPool<byte>.Shared.Return(rented);
-            }
-        }
-
+        var digest = update.IsWhole ? WholeDigest(update) : Digest + ChangeOf(update, knowsPrevious);
         return digest == update.StateDigest ? digest : throw new ReplicaDivergedException(
             $"Update {update.Sequence} leads to the digest {digest:x16}, the trainer's is {update.StateDigest:x16}: the replica has drifted, or the update is damaged.");
     }
@@ -95,32 +73,21 @@ internal sealed class ModelState(ModelTensors tensors)
     /// <param name="digest">The digest after it, see <see cref="DigestAfter"/>.</param>
     public void Write(ModelUpdate update, ulong digest)
     {
-        var sections = update.GetSections(Layout);
-        while (sections.MoveNext())
-        {
-            var slot = Tensors.Slots[sections.Entry];
-            if (update.IsWhole) slot.WriteAll(sections.Values);
-            else slot.Write(sections.Coordinates, sections.Values);
-        }
-
+        Rewrite(update);
         (RunId, Sequence, Digest) = (update.RunId, update.Sequence, digest);
     }
 
-    /// <summary>Takes over the values of some coordinates, ascending, from another state of the same model.</summary>
-    public void Copy(ReadOnlySpan<int> coordinates, ModelState source)
+    /// <summary>Writes an update's values into tensors that lack just them: what is known of the state stays.</summary>
+    public void Rewrite(ModelUpdate update)
     {
-        for (var rest = coordinates; !rest.IsEmpty;)
+        if (!update.IsWhole)
         {
-            var i = Layout.EntryOf(rest[0]);
-            var own = rest[..CoordinateRange.CountBelow(rest, Layout.Entries[i].End)];
-            var bytes = own.Length * Layout.Entries[i].ElementSize;
-            var rented = ArrayPool<byte>.Shared.Rent(bytes);
-            var values = rented.AsSpan(0, bytes);
-            source.Tensors.Slots[i].Read(own, values);
-            Tensors.Slots[i].Write(own, values);
-            ArrayPool<byte>.Shared.Return(rented);
-            rest = rest[own.Length..];
+            Tensors.Write(update.Coordinates, update.Values);
+            return;
         }
+
+        var sections = update.GetSections();
+        while (sections.MoveNext()) Tensors.Slots[sections.Index].WriteAll(sections.Values);
     }
 
     /// <summary>Takes over all values from another state of the same model.</summary>
@@ -130,6 +97,37 @@ internal sealed class ModelState(ModelTensors tensors)
     }
 
     public ModelSnapshot CreateSnapshot() => new(Layout, Tensors.Slots, RunId, Sequence);
+
+    private static ulong WholeDigest(ModelUpdate update)
+    {
+        var digest = 0ul;
+        var runs = update.GetRuns();
+        while (runs.MoveNext()) digest += StateDigest.Sum(runs.Entry, runs.Values);
+        return digest;
+    }
+
+    /// <summary>What an update of some coordinates changes the digest by.</summary>
+    private ulong ChangeOf(ModelUpdate update, bool knowsPrevious)
+    {
+        var change = 0ul;
+        var runs = update.GetRuns();
+        while (runs.MoveNext())
+        {
+            if (knowsPrevious && !runs.Previous.IsEmpty)
+            {
+                change += StateDigest.Change(runs.Entry, runs.Coordinates, runs.Previous, runs.Values);
+                continue;
+            }
+
+            var rented = ArrayPool<byte>.Shared.Rent(runs.Values.Length);
+            var old = rented.AsSpan(0, runs.Values.Length);
+            Tensors.Read(runs.Coordinates, old);
+            change += StateDigest.Change(runs.Entry, runs.Coordinates, old, runs.Values);
+            ArrayPool<byte>.Shared.Return(rented);
+        }
+
+        return change;
+    }
 
     private bool Needs(long baseSequence, long sequence, ulong digest)
     {

@@ -129,6 +129,20 @@ public sealed class ModelUpdate : IDisposable
         return changes.Build(new UpdateIdentity(runId ?? from.RunId, from.Sequence, sequence, from.Layout, to.StateDigest));
     }
 
+    /// <summary>The same update in memory of its own, without the values before. The caller owns it.</summary>
+    internal ModelUpdate Copy()
+    {
+        var (ownCoordinates, ownValues) = (Rent(Coordinates), Rent(Values));
+        return new ModelUpdate(new UpdateIdentity(RunId, BaseSequence, Sequence, Layout, StateDigest), Count, IsWhole, ownCoordinates, ownValues, [], valueBytes);
+
+        static T[] Rent<T>(ReadOnlySpan<T> source)
+        {
+            var copy = ArrayPool<T>.Shared.Rent(source.Length);
+            source.CopyTo(copy);
+            return copy;
+        }
+    }
+
     /// <summary>Gives the update's memory back. Its coordinates and values can't be read any more, and must not be in use.</summary>
     public void Dispose()
     {
@@ -138,18 +152,27 @@ public sealed class ModelUpdate : IDisposable
     }
 
     /// <summary>The update tensor by tensor: the part of its coordinates and values that belongs to each.</summary>
-    internal Sections GetSections(ModelLayout layout) => new(this, layout);
+    internal Sections GetSections() => new(this, Layout.Tensors);
 
-    /// <summary>Goes through an update tensor by tensor.</summary>
-    internal ref struct Sections(ModelUpdate update, ModelLayout layout)
+    /// <summary>The same by runs of tensors of one kind and dtype.</summary>
+    internal Sections GetRuns() => new(this, Layout.Runs);
+
+    /// <summary>Goes through an update part by part.</summary>
+    internal ref struct Sections(ModelUpdate update, ReadOnlySpan<LayoutEntry> entries)
     {
-        private ReadOnlySpan<int> coordinates = update.Coordinates;
-        private ReadOnlySpan<byte> values = update.Values;
-        private ReadOnlySpan<byte> previous = update.PreviousValues;
+        private readonly bool isWhole = update.IsWhole;
+        private readonly ReadOnlySpan<LayoutEntry> entries = entries;
+        private readonly ReadOnlySpan<byte> values = update.Values;
+        private readonly ReadOnlySpan<byte> previous = update.PreviousValues;
+        private CoordinateSections sections = new(update.Coordinates, entries);
         private int next;
+        private int end;
 
-        /// <summary>The index of the tensor.</summary>
-        public int Entry { get; private set; }
+        /// <summary>The tensor or run.</summary>
+        public LayoutEntry Entry { get; private set; } = null!;
+
+        /// <summary>Its index.</summary>
+        public int Index { get; private set; }
 
         /// <summary>Its coordinates; empty when all of them change.</summary>
         public ReadOnlySpan<int> Coordinates { get; private set; }
@@ -162,30 +185,14 @@ public sealed class ModelUpdate : IDisposable
 
         public bool MoveNext()
         {
-            if (update.IsWhole ? next == layout.Entries.Count : coordinates.IsEmpty) return false;
-            int count;
-            if (update.IsWhole)
-            {
-                Entry = next++;
-                count = layout.Entries[Entry].Length;
-            }
-            else
-            {
-                Entry = layout.EntryOf(coordinates[0]);
-                count = CoordinateRange.CountBelow(coordinates, layout.Entries[Entry].End);
-                Coordinates = coordinates[..count];
-                coordinates = coordinates[count..];
-            }
-
-            var bytes = count * layout.Entries[Entry].ElementSize;
-            Values = values[..bytes];
-            values = values[bytes..];
-            if (!previous.IsEmpty)
-            {
-                Previous = previous[..bytes];
-                previous = previous[bytes..];
-            }
-
+            if (isWhole ? next == entries.Length : !sections.MoveNext()) return false;
+            Index = isWhole ? next++ : sections.Index;
+            Entry = entries[Index];
+            Coordinates = sections.Coordinates;
+            var start = end;
+            end += isWhole ? Entry.Length * Entry.ElementSize : sections.ByteCount;
+            Values = values[start..end];
+            Previous = previous.IsEmpty ? [] : previous[start..end];
             return true;
         }
     }

@@ -16,10 +16,12 @@ namespace ContinuousDL.Parameters;
 public sealed class ModelLayout
 {
     private readonly LayoutEntry[] entries;
+    private readonly LayoutEntry[] runs;
 
     private ModelLayout(LayoutEntry[] entries)
     {
         this.entries = entries;
+        runs = FindRuns(entries);
         Count = entries.Length == 0 ? 0 : entries[^1].End;
         SizeInBytes = entries.Sum(e => (long)e.Length * e.ElementSize);
         Fingerprint = XxHash128.HashToUInt128(Encoding.UTF8.GetBytes(Description));
@@ -27,6 +29,12 @@ public sealed class ModelLayout
 
     /// <summary>The tensors, in the order of their coordinates.</summary>
     public IReadOnlyList<LayoutEntry> Entries => entries;
+
+    /// <summary>The same as a span.</summary>
+    internal ReadOnlySpan<LayoutEntry> Tensors => entries;
+
+    /// <summary>Tensors of one kind and dtype that follow one another, taken as one; those without elements are left out.</summary>
+    internal ReadOnlySpan<LayoutEntry> Runs => runs;
 
     /// <summary>The number of coordinates in all, buffers included. At most <see cref="int.MaxValue"/>.</summary>
     public int Count { get; }
@@ -49,7 +57,7 @@ public sealed class ModelLayout
     {
         ArgumentNullException.ThrowIfNull(module);
         var seen = new HashSet<(nint Address, string Shape)>();
-        var found = Tensors(module).Where(t => !IsAlias(t.Tensor, seen)).ToArray();
+        var found = TensorsOf(module).Where(t => !IsAlias(t.Tensor, seen)).ToArray();
         tensors = [.. found.Select(t => t.Tensor)];
         return Of(found.Select(t => (t.Name, t.Kind, t.Tensor.dtype, t.Tensor.shape)));
     }
@@ -105,6 +113,21 @@ public sealed class ModelLayout
         return low;
     }
 
+    private static LayoutEntry[] FindRuns(LayoutEntry[] entries)
+    {
+        var runs = new List<LayoutEntry>();
+        foreach (var entry in entries)
+        {
+            if (entry.Length == 0) continue;
+            var joins = runs.Count > 0 && (runs[^1].Kind, runs[^1].DType) == (entry.Kind, entry.DType);
+            var (name, offset) = joins ? (runs[^1].Name, runs[^1].Offset) : (entry.Name, entry.Offset);
+            if (joins) runs.RemoveAt(runs.Count - 1);
+            runs.Add(new LayoutEntry(name, entry.Kind, entry.DType, [entry.End - offset], offset, entry.End - offset));
+        }
+
+        return [.. runs];
+    }
+
     /// <summary>The number of elements; the largest number there is where that is more.</summary>
     private static long LengthOf(long[] shape)
     {
@@ -118,7 +141,7 @@ public sealed class ModelLayout
         return length > long.MaxValue ? long.MaxValue : (long)length;
     }
 
-    private static IEnumerable<(string Name, CoordinateKind Kind, Tensor Tensor)> Tensors(nn.Module module)
+    private static IEnumerable<(string Name, CoordinateKind Kind, Tensor Tensor)> TensorsOf(nn.Module module)
     {
         foreach (var (name, parameter) in module.named_parameters()) yield return (name, CoordinateKind.Parameter, parameter);
         foreach (var (name, buffer) in module.named_buffers(recurse: true, include_nonpersistent: false))

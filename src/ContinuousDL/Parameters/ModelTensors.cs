@@ -42,6 +42,24 @@ internal sealed class ModelTensors : IDisposable
         foreach (var slot in Slots) slot.Tensor.Dispose();
     }
 
+    /// <summary>Reads single coordinates.</summary>
+    /// <param name="coordinates">Coordinates, ascending.</param>
+    /// <param name="values">Receives their values, each as the raw bytes of its tensor's dtype, packed.</param>
+    public void Read(ReadOnlySpan<int> coordinates, Span<byte> values)
+    {
+        var sections = new CoordinateSections(coordinates, Layout.Tensors);
+        while (sections.MoveNext()) Slots[sections.Index].Read(sections.Coordinates, values.Slice((int)sections.ByteStart, sections.ByteCount));
+    }
+
+    /// <summary>Writes single coordinates.</summary>
+    /// <param name="coordinates">Coordinates, ascending.</param>
+    /// <param name="values">Their values, packed.</param>
+    public void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values)
+    {
+        var sections = new CoordinateSections(coordinates, Layout.Tensors);
+        while (sections.MoveNext()) Slots[sections.Index].Write(sections.Coordinates, values.Slice((int)sections.ByteStart, sections.ByteCount));
+    }
+
     /// <summary>The digest of the state, computed from every value.</summary>
     public ulong ComputeDigest()
     {

@@ -34,41 +34,17 @@ internal sealed class MergedUpdate(ModelLayout layout)
         var count = 0;
         foreach (var word in changed) count += BitOperations.PopCount(word);
         var coordinates = ArrayPool<int>.Shared.Rent(count);
-        var bytes = 0L;
         var next = 0;
         for (var w = 0; w < changed.Length; w++)
         {
             for (var word = changed[w]; word != 0; word &= word - 1) coordinates[next++] = (w << 6) + BitOperations.TrailingZeroCount(word);
         }
 
-        for (var rest = coordinates.AsSpan(0, count); !rest.IsEmpty;)
-        {
-            var own = Own(rest, out var entry);
-            bytes += (long)own.Length * entry.ElementSize;
-            rest = rest[own.Length..];
-        }
-
-        var values = ArrayPool<byte>.Shared.Rent(checked((int)bytes));
-        var packed = values.AsSpan(0, (int)bytes);
-        var bits = ArrayPool<ulong>.Shared.Rent(count);
-        for (var rest = coordinates.AsSpan(0, count); !rest.IsEmpty;)
-        {
-            var own = Own(rest, out var entry);
-            state.Tensors.Slots[layout.EntryOf(own[0])].Read(own, bits);
-            for (var j = 0; j < own.Length; j++) Scalars.Store(packed, j, entry.ElementSize, bits[j]);
-            packed = packed[(own.Length * entry.ElementSize)..];
-            rest = rest[own.Length..];
-        }
-
-        ArrayPool<ulong>.Shared.Return(bits);
+        var used = coordinates.AsSpan(0, count);
+        var bytes = checked((int)CoordinateSections.SizeOf(used, layout));
+        var values = ArrayPool<byte>.Shared.Rent(bytes);
+        state.Tensors.Read(used, values.AsSpan(0, bytes));
         var identity = new UpdateIdentity(state.RunId, baseSequence, state.Sequence, layout, state.Digest);
-        return new ModelUpdate(identity, count, whole: false, coordinates, values, previous: [], (int)bytes);
-    }
-
-    /// <summary>The first of the coordinates, those that are of one tensor.</summary>
-    private Span<int> Own(Span<int> coordinates, out LayoutEntry entry)
-    {
-        entry = layout.Entries[layout.EntryOf(coordinates[0])];
-        return coordinates[..CoordinateRange.CountBelow(coordinates, entry.End)];
+        return new ModelUpdate(identity, count, whole: false, coordinates, values, previous: [], bytes);
     }
 }

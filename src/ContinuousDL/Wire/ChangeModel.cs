@@ -1,3 +1,6 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+
 namespace ContinuousDL.Wire;
 
 /// <summary>
@@ -10,7 +13,10 @@ namespace ContinuousDL.Wire;
 /// </remarks>
 internal sealed class ChangeModel
 {
-    /// <summary>The class of a change below the base; the one before it, 0, is that of a value that did not change.</summary>
+    /// <summary>The class of a value that did not change.</summary>
+    public const int Unchanged = 0;
+
+    /// <summary>The class of a change below the base.</summary>
     public const int BelowBase = 1;
 
     /// <summary>The first class above the base.</summary>
@@ -25,6 +31,9 @@ internal sealed class ChangeModel
     /// <summary>How many classes have the same width.</summary>
     public const int EvenSteps = 24;
 
+    /// <summary>How many changes a model can be fitted to: enough for its few numbers.</summary>
+    public const int MostSamples = 512;
+
     /// <summary>The bits of q.</summary>
     public const int ShiftBits = 5;
 
@@ -32,18 +41,18 @@ internal sealed class ChangeModel
     public const int MagnitudeBits = 31;
 
     /// <summary>The first bits that stand for no finite float32.</summary>
-    private const uint Infinity = 0x7f800000;
+    private const uint Infinity = ChangeSize.ExponentMask;
+
+    /// <summary>c · log₂ c.</summary>
+    private static readonly double[] Entropies = [0, .. Enumerable.Range(1, MostSamples).Select(c => c * Math.Log2(c))];
 
     private readonly float[] sizes = new float[PrefixCode.Symbols];
     private readonly PrefixCode own = new();
     private uint baseBits;
     private int shift;
 
-    /// <summary>The size at which each class from <see cref="FirstStep"/> on begins.</summary>
+    /// <summary>The size at which each class begins: 0 below the base, infinity at the end.</summary>
     public ReadOnlySpan<float> Sizes => sizes;
-
-    /// <summary>The bits that the sizes take in a message.</summary>
-    public int SizeBits => ShiftBits + MagnitudeBits - shift;
 
     /// <summary>The code of the classes.</summary>
     public PrefixCode Code { get; private set; } = PrefixCode.Fixed;
@@ -54,23 +63,49 @@ internal sealed class ChangeModel
     public void SetSizes(uint smallest, int width)
     {
         (baseBits, shift) = (smallest >> width << width, width);
+        sizes[Raw] = float.PositiveInfinity;
         for (var symbol = FirstStep; symbol <= LastStep; symbol++)
         {
-            var step = symbol - FirstStep;
-            var factor = step <= EvenSteps ? step : EvenSteps - 1 + (1L << (step - EvenSteps));
-            sizes[symbol] = BitConverter.UInt32BitsToSingle((uint)Math.Min(Infinity, baseBits + (factor << shift)));
+            sizes[symbol] = BitConverter.UInt32BitsToSingle((uint)Math.Min(Infinity, baseBits + (FactorOf(symbol - FirstStep) << shift)));
         }
     }
 
     /// <summary>The class that a change of some size falls into, about: rounding may put it one further.</summary>
-    public int Guess(float distance)
+    public int Guess(float distance) => ClassOf(BitConverter.SingleToUInt32Bits(distance), baseBits, shift);
+
+    /// <summary>About the bits that changes take, the model's own included, with the better of the two codes.</summary>
+    /// <param name="samples">Some of the changes, at most <see cref="MostSamples"/>.</param>
+    /// <param name="weight">How many changes each of them stands for.</param>
+    /// <param name="smallest">The bits of the smallest size that separates classes.</param>
+    /// <param name="width">q.</param>
+    /// <param name="counts">Receives how many of the samples are in each class.</param>
+    /// <param name="isFixed">Whether the better code is the one that the format fixes.</param>
+    public static double Cost(ReadOnlySpan<ChangeSize> samples, double weight, uint smallest, int width, Span<int> counts, out bool isFixed)
     {
-        var bits = BitConverter.SingleToInt32Bits(distance);
-        var above = (long)bits - baseBits;
-        if (above < 0) return BelowBase;
-        var factor = above >> shift;
-        if (factor < EvenSteps) return FirstStep + (int)factor;
-        return (int)Math.Min(LastStep, FirstStep + EvenSteps + long.Log2(factor - EvenSteps + 1));
+        var start = smallest >> width << width;
+        Span<int> widths = stackalloc int[PrefixCode.Symbols];
+        for (var symbol = BelowBase; symbol <= LastStep; symbol++) widths[symbol] = WidthBits(symbol, start, width);
+        counts.Clear();
+        var numbers = 0L;
+        foreach (var (size, step) in samples)
+        {
+            var symbol = ClassOf(size, start, width);
+            counts[symbol]++;
+            numbers += Math.Max(0, widths[symbol] - step);
+        }
+
+        var withFixed = 0L;
+        var withFitted = Entropies[samples.Length] + (samples.Length * PrefixCode.Redundancy);
+        for (var symbol = BelowBase; symbol <= LastStep; symbol++)
+        {
+            if (counts[symbol] == 0) continue;
+            withFixed += (long)counts[symbol] * PrefixCode.Fixed.Lengths[symbol];
+            withFitted -= Entropies[counts[symbol]];
+        }
+
+        var (whenFixed, whenFitted) = (weight * withFixed, (weight * withFitted) + (PrefixCode.LengthBits * PrefixCode.Symbols));
+        isFixed = whenFixed <= whenFitted;
+        return (weight * numbers) + Math.Min(whenFixed, whenFitted) + ShiftBits + MagnitudeBits - width;
     }
 
     /// <summary>Takes the code that the format fixes.</summary>
@@ -118,4 +153,43 @@ internal sealed class ChangeModel
         if (!own.TrySet(lengths)) throw new WireFormatException("The lengths of a prefix code are not those of one.");
         Code = own;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int ClassOf(uint size, uint start, int width)
+    {
+        if (size < start) return BelowBase;
+        var factor = (size - start) >> width;
+        if (factor < EvenSteps) return FirstStep + (int)factor;
+        return Math.Min(LastStep, FirstStep + EvenSteps + BitOperations.Log2(factor - EvenSteps + 1));
+    }
+
+    /// <summary>About the logarithm of a class's width.</summary>
+    private static int WidthBits(int symbol, uint start, int width)
+    {
+        if (symbol == BelowBase) return ChangeSize.Log2(start);
+        var step = symbol - FirstStep;
+        var bits = width + Math.Max(0, step - EvenSteps);
+        var middle = start + (FactorOf(step) << width) + (1L << bits >> 1);
+        return bits + ChangeSize.Log2((uint)Math.Min(Infinity, middle)) - ChangeSize.MantissaBits;
+    }
+
+    /// <summary>f: 0, 1, 2, …, 24, 25, 27, 31, 39, …</summary>
+    private static long FactorOf(int step) => step <= EvenSteps ? step : EvenSteps - 1 + (1L << (step - EvenSteps));
+}
+
+/// <summary>The size of a change, as what a model is fitted to.</summary>
+/// <param name="Bits">The bits of about the largest size that leads to the same value, a float32.</param>
+/// <param name="Step">The logarithm of the distance of the values there, rounded down.</param>
+internal readonly record struct ChangeSize(uint Bits, int Step)
+{
+    /// <summary>The bits of a float32's exponent, which are those of infinity.</summary>
+    public const uint ExponentMask = 0x7f800000;
+
+    /// <summary>The bits of a float32 below its exponent.</summary>
+    public const int MantissaBits = 23;
+
+    private const int ExponentBias = 127;
+
+    /// <summary>The logarithm of a positive float32, rounded down.</summary>
+    public static int Log2(uint bits) => (int)(bits >> MantissaBits) - ExponentBias;
 }

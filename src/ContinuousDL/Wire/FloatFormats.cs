@@ -29,6 +29,9 @@ internal interface IFloatFormat
     /// <summary>The sign's bit in a stored value.</summary>
     static abstract ulong Sign { get; }
 
+    /// <summary>The code of a finite stored value, rounded to nearest, ties to even.</summary>
+    static abstract ulong Round(ulong stored);
+
     /// <summary>The code of a finite stored value plus a step, rounded to nearest, ties to even.</summary>
     static abstract ulong Add(ulong stored, float step);
 
@@ -37,6 +40,16 @@ internal interface IFloatFormat
 
     /// <summary>Half the distance from a code's value to the next larger one, about.</summary>
     static abstract float HalfStep(ulong code);
+
+    /// <summary>The same for the value 1, and so in parts of the power of two that a value is above.</summary>
+    static abstract float HalfStepOfOne { get; }
+}
+
+/// <summary>The same for float32 elements with values of a shorter format.</summary>
+internal interface IRoundedFormat : IFloatFormat
+{
+    /// <summary>Whether a stored value has a code.</summary>
+    static abstract bool Has(uint stored);
 }
 
 /// <summary>float32.</summary>
@@ -56,6 +69,8 @@ internal readonly struct Float32Format : IFloatFormat
 
     public static ulong Sign => 0x80000000;
 
+    public static ulong Round(ulong stored) => stored;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Add(ulong stored, float step) => BitConverter.SingleToUInt32Bits(ToSingle(stored) + step);
 
@@ -63,7 +78,9 @@ internal readonly struct Float32Format : IFloatFormat
     public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float HalfStep(ulong code) => ToSingle(code & Exponent) * (1f / (1 << 24));
+    public static float HalfStep(ulong code) => ToSingle(code & Exponent) * HalfStepOfOne;
+
+    public static float HalfStepOfOne => 1f / (1 << 24);
 
     private static float ToSingle(ulong bits) => BitConverter.UInt32BitsToSingle((uint)bits);
 }
@@ -85,11 +102,15 @@ internal readonly struct Float64Format : IFloatFormat
 
     public static ulong Sign => 0x8000000000000000;
 
+    public static ulong Round(ulong stored) => stored;
+
     public static ulong Add(ulong stored, float step) => BitConverter.DoubleToUInt64Bits(BitConverter.UInt64BitsToDouble(stored) + step);
 
     public static float Distance(ulong stored, ulong code) => (float)(BitConverter.UInt64BitsToDouble(code) - BitConverter.UInt64BitsToDouble(stored));
 
-    public static float HalfStep(ulong code) => (float)(BitConverter.UInt64BitsToDouble(code & Exponent) * (1.0 / (1L << 53)));
+    public static float HalfStep(ulong code) => (float)(BitConverter.UInt64BitsToDouble(code & Exponent) * HalfStepOfOne);
+
+    public static float HalfStepOfOne => 1f / (1L << 53);
 }
 
 /// <summary>bfloat16.</summary>
@@ -109,11 +130,15 @@ internal readonly struct BFloat16Format : IFloatFormat
 
     public static ulong Sign => 0x8000;
 
+    public static ulong Round(ulong stored) => stored;
+
     public static ulong Add(ulong stored, float step) => BFloat16InFloat32Format.Add(stored << 16, step);
 
     public static float Distance(ulong stored, ulong code) => BFloat16InFloat32Format.Distance(stored << 16, code);
 
     public static float HalfStep(ulong code) => BFloat16InFloat32Format.HalfStep(code);
+
+    public static float HalfStepOfOne => BFloat16InFloat32Format.HalfStepOfOne;
 }
 
 /// <summary>float16.</summary>
@@ -133,18 +158,24 @@ internal readonly struct Float16Format : IFloatFormat
 
     public static ulong Sign => 0x8000;
 
+    public static ulong Round(ulong stored) => stored;
+
     public static ulong Add(ulong stored, float step) => BitConverter.HalfToUInt16Bits((Half)(ToSingle(stored) + step));
 
     public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
 
-    public static float HalfStep(ulong code) => ToSingle(code & Exponent) * (1f / (1 << 11));
+    public static float HalfStep(ulong code) => ToSingle(code & Exponent) * HalfStepOfOne;
+
+    public static float HalfStepOfOne => 1f / (1 << 11);
 
     private static float ToSingle(ulong bits) => (float)BitConverter.UInt16BitsToHalf((ushort)bits);
 }
 
 /// <summary>float32 elements with new values that are bfloat16 numbers. The old ones may be any.</summary>
-internal readonly struct BFloat16InFloat32Format : IFloatFormat
+internal readonly struct BFloat16InFloat32Format : IRoundedFormat
 {
+    public static bool Has(uint stored) => (stored & 0xffff) == 0;
+
     public static int Size => 4;
 
     public static int Width => 16;
@@ -159,24 +190,25 @@ internal readonly struct BFloat16InFloat32Format : IFloatFormat
 
     public static ulong Sign => 0x80000000;
 
+    /// <remarks>What is not a number, which this would make infinite, is not finite, and so never asked for; a finite sum is a number.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong Add(ulong stored, float step)
-    {
-        // The sum is never not a number, which rounding would make infinite.
-        var sum = (uint)Float32Format.Add(stored, step);
-        return (sum + 0x7fffu + ((sum >> 16) & 1)) >> 16;
-    }
+    public static ulong Round(ulong stored) => ((uint)stored + 0x7fffu + (((uint)stored >> 16) & 1)) >> 16;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Add(ulong stored, float step) => Round(Float32Format.Add(stored, step));
 
     public static float Distance(ulong stored, ulong code) => Float32Format.Distance(stored, code << 16);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float HalfStep(ulong code) => BitConverter.UInt32BitsToSingle((uint)(code & Exponent) << 16) * (1f / (1 << 8));
+    public static float HalfStep(ulong code) => BitConverter.UInt32BitsToSingle((uint)(code & Exponent) << 16) * HalfStepOfOne;
+
+    public static float HalfStepOfOne => 1f / (1 << 8);
 }
 
 /// <summary>float32 elements with new values that are float16 numbers. The old ones may be any.</summary>
-internal readonly struct Float16InFloat32Format : IFloatFormat
+internal readonly struct Float16InFloat32Format : IRoundedFormat
 {
-    /// <summary>Whether a stored value is a float16 number. What is not a number is none, since conversions may change its bits.</summary>
+    /// <remarks>What is not a number has none, since conversions may change its bits.</remarks>
     public static bool Has(uint stored)
     {
         var value = BitConverter.UInt32BitsToSingle(stored);
@@ -197,9 +229,13 @@ internal readonly struct Float16InFloat32Format : IFloatFormat
 
     public static ulong Sign => 0x80000000;
 
+    public static ulong Round(ulong stored) => Narrow(stored);
+
     public static ulong Add(ulong stored, float step) => Narrow(Float32Format.Add(stored, step));
 
     public static float Distance(ulong stored, ulong code) => (float)BitConverter.UInt16BitsToHalf((ushort)code) - BitConverter.UInt32BitsToSingle((uint)stored);
 
     public static float HalfStep(ulong code) => Float16Format.HalfStep(code);
+
+    public static float HalfStepOfOne => Float16Format.HalfStepOfOne;
 }

@@ -15,17 +15,17 @@ internal sealed class IntegerCode(int size) : ValueCode
     private const int LargestCode = (PrefixCode.LongestCode + 64 + 7) / 8;
 
     /// <inheritdoc />
-    public override void WriteModel(ChangeModel model, ModelUpdate.Sections sections, ChangeGroup group, ref BitWriter writer)
+    public override void WriteModel(ChangeModel model, ModelUpdate.Sections runs, ChangeGroup group, ref BitWriter writer)
     {
         Span<int> counts = stackalloc int[PrefixCode.Symbols];
         counts.Clear();
         do
         {
-            if (!group.Has(sections.Entry)) continue;
-            var old = group.Old(sections);
-            for (var j = 0; j < sections.Values.Length / size; j++) counts[SymbolOf(ChangeOf(old, sections.Values, j))]++;
+            if (!group.Has(runs.Entry)) continue;
+            var old = group.Old(runs);
+            for (var j = 0; j < runs.Values.Length / size; j++) counts[SymbolOf(ChangeOf(old, runs.Values, j))]++;
         }
-        while (sections.MoveNext());
+        while (runs.MoveNext());
 
         var withFixed = 0L;
         for (var s = 0; s < counts.Length; s++) withFixed += (long)counts[s] * PrefixCode.Fixed.Lengths[s];
@@ -59,8 +59,8 @@ internal sealed class IntegerCode(int size) : ValueCode
         var mask = ulong.MaxValue >> (64 - (8 * size));
         for (var j = 0; j < values.Length / size; j++)
         {
-            var entry = model.Code.Table[(int)(reader.Peek() >> (64 - PrefixCode.LongestCode))];
-            var (symbol, length) = (entry >> 4, entry & 15);
+            uint entry = model.Code.Table[(int)(reader.Peek() >> (64 - PrefixCode.LongestCode))];
+            var (symbol, length) = ((int)PrefixCode.SymbolOf(entry), PrefixCode.LengthOf(entry));
             if (length == 0) throw new WireFormatException("The values hold a code that stands for nothing.");
             reader.Skip(length);
             ulong change = symbol switch

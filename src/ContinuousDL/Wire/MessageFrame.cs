@@ -10,7 +10,7 @@ internal readonly ref struct MessageFrame
     /// <summary>"CU": a continuous update.</summary>
     private const ushort Magic = 'C' | ('U' << 8);
 
-    private const byte Version = 1;
+    private const byte Version = 2;
 
     private const byte Whole = 1;
     private const byte Relative = 2;

@@ -17,6 +17,9 @@ internal sealed class PrefixCode
     /// <summary>What a fitted code takes above the entropy, in bits for each symbol: whole bits, and symbols that do not occur.</summary>
     public const double Redundancy = 0.04;
 
+    /// <summary>Where the symbol is in an entry of the table; the length is below it.</summary>
+    private const int SymbolShift = 8;
+
     private readonly byte[] lengths = new byte[Symbols];
     private readonly ushort[] codes = new ushort[Symbols];
     private readonly ushort[] table = new ushort[1 << LongestCode];
@@ -33,8 +36,17 @@ internal sealed class PrefixCode
     /// <summary>The code of each symbol, right-aligned.</summary>
     public ReadOnlySpan<ushort> Codes => codes;
 
-    /// <summary>For each value of the next 12 bits the symbol · 16 + the length of its code; 0 where no code begins like that.</summary>
+    /// <summary>
+    /// For each value of the next 12 bits the symbol and the length of its code; 0 where no code begins like that. For reading: not
+    /// there after <see cref="Fit"/>.
+    /// </summary>
     public ReadOnlySpan<ushort> Table => table;
+
+    /// <summary>The symbol of an entry of the table.</summary>
+    public static uint SymbolOf(uint entry) => entry >> SymbolShift;
+
+    /// <summary>The length of an entry of the table; 0 where it stands for nothing.</summary>
+    public static int LengthOf(uint entry) => (byte)entry;
 
     /// <summary>Makes a good code for counted symbols. Every symbol gets one, seen or not.</summary>
     /// <param name="counts">How often each occurs.</param>
@@ -42,13 +54,12 @@ internal sealed class PrefixCode
     {
         Span<long> weights = stackalloc long[Symbols];
         for (var s = 0; s < Symbols; s++) weights[s] = (16L * counts[s]) + 1;
-        Span<byte> fitted = stackalloc byte[Symbols];
-        while (!TryHuffman(weights, fitted))
+        while (!TryHuffman(weights, lengths))
         {
             foreach (ref var weight in weights) weight = (weight + 1) / 2;
         }
 
-        Set(fitted);
+        SetCodes();
     }
 
     /// <summary>Takes over lengths.</summary>
@@ -63,80 +74,82 @@ internal sealed class PrefixCode
         }
 
         if (used > 1 << LongestCode) return false;
-        Set(newLengths);
+        newLengths.CopyTo(lengths);
+        SetCodes();
+        SetTable();
         return true;
     }
 
     private static PrefixCode CreateFixed()
     {
         var code = new PrefixCode();
-        Span<byte> lengths = stackalloc byte[Symbols];
-        lengths.Fill(LongestCode);
-        for (var s = 2; s <= 7; s++) lengths[s] = (byte)(s - 1);
-        code.Set(lengths);
+        code.lengths.AsSpan().Fill(LongestCode);
+        for (var s = 2; s <= 7; s++) code.lengths[s] = (byte)(s - 1);
+        code.SetCodes();
+        code.SetTable();
         return code;
     }
 
     /// <summary>Gives codes to lengths: in the order of length, then symbol, each is the one before plus one.</summary>
-    private void Set(ReadOnlySpan<byte> newLengths)
+    private void SetCodes()
     {
-        newLengths.CopyTo(lengths);
-        var next = 0;
-        for (var length = 1; length <= LongestCode; length++)
+        Span<int> next = stackalloc int[LongestCode + 2];
+        next.Clear();
+        foreach (var length in lengths)
         {
-            var span = 1 << (LongestCode - length);
-            for (var s = 0; s < Symbols; s++)
-            {
-                if (lengths[s] != length) continue;
-                codes[s] = (ushort)(next >> (LongestCode - length));
-                table.AsSpan(next, span).Fill((ushort)((s << 4) | length));
-                next += span;
-            }
+            if (length > 0) next[length + 1]++;
         }
 
-        table.AsSpan(next).Clear();
+        // The first code of a length: after the last one of the length below, and twice as many.
+        for (var length = 2; length <= LongestCode; length++) next[length] = (next[length - 1] + next[length]) << 1;
+        for (var s = 0; s < Symbols; s++) codes[s] = lengths[s] == 0 ? (ushort)0 : (ushort)next[lengths[s]]++;
     }
 
-    /// <summary>Huffman's algorithm.</summary>
+    private void SetTable()
+    {
+        table.AsSpan().Clear();
+        for (var s = 0; s < Symbols; s++)
+        {
+            if (lengths[s] == 0) continue;
+            var unused = LongestCode - lengths[s];
+            table.AsSpan(codes[s] << unused, 1 << unused).Fill((ushort)((s << SymbolShift) | lengths[s]));
+        }
+    }
+
+    /// <summary>Huffman's algorithm, with one queue of the symbols in the order of their weights and one of the nodes as they are made.</summary>
     /// <returns>False when a code gets too long.</returns>
     private static bool TryHuffman(ReadOnlySpan<long> weights, Span<byte> result)
     {
-        // Nodes: the symbols, then their parents in the order in which they are made, the root last.
         const int nodes = (2 * Symbols) - 1;
+        const int symbolBits = 6;
+        Span<long> sorted = stackalloc long[Symbols];
+        for (var s = 0; s < Symbols; s++) sorted[s] = (weights[s] << symbolBits) | (uint)s;
+        sorted.Sort();
         Span<long> weight = stackalloc long[nodes];
+        for (var i = 0; i < Symbols; i++) weight[i] = sorted[i] >> symbolBits;
+
         Span<int> parent = stackalloc int[nodes];
-        weights.CopyTo(weight);
-        var open = (UInt128.One << Symbols) - 1;
+        var (symbol, made) = (0, Symbols);
         for (var node = Symbols; node < nodes; node++)
         {
-            var first = TakeLightest(weight, ref open);
-            var second = TakeLightest(weight, ref open);
-            parent[first] = parent[second] = node;
-            weight[node] = weight[first] + weight[second];
-            open |= UInt128.One << node;
+            weight[node] = 0;
+            for (var child = 0; child < 2; child++)
+            {
+                var lightest = symbol < Symbols && (made == node || weight[symbol] <= weight[made]) ? symbol++ : made++;
+                weight[node] += weight[lightest];
+                parent[lightest] = node;
+            }
         }
 
-        for (var s = 0; s < Symbols; s++)
+        Span<byte> depth = stackalloc byte[nodes];
+        depth[nodes - 1] = 0;
+        for (var node = nodes - 2; node >= 0; node--) depth[node] = (byte)(depth[parent[node]] + 1);
+        for (var i = 0; i < Symbols; i++)
         {
-            var depth = 0;
-            for (var node = s; node != nodes - 1; node = parent[node]) depth++;
-            if (depth > LongestCode) return false;
-            result[s] = (byte)depth;
+            if (depth[i] > LongestCode) return false;
+            result[(int)(sorted[i] & ((1 << symbolBits) - 1))] = depth[i];
         }
 
         return true;
-    }
-
-    private static int TakeLightest(ReadOnlySpan<long> weight, ref UInt128 open)
-    {
-        var lightest = -1;
-        for (var rest = open; rest != 0; rest &= rest - 1)
-        {
-            var node = (int)UInt128.TrailingZeroCount(rest);
-            if (lightest < 0 || weight[node] < weight[lightest]) lightest = node;
-        }
-
-        open &= ~(UInt128.One << lightest);
-        return lightest;
     }
 }

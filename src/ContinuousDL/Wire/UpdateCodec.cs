@@ -238,7 +238,7 @@ public sealed class UpdateCodec
             }
 
             var used = coordinates.AsSpan(0, header.IsWhole ? 0 : header.Count);
-            var bytes = header.IsWhole ? layout.SizeInBytes : SizeOf(used, layout);
+            var bytes = header.IsWhole ? layout.SizeInBytes : CoordinateSections.SizeOf(used, layout);
             if (bytes > Array.MaxLength) throw new WireFormatException($"The message's values take {bytes:N0} bytes; an update can hold {Array.MaxLength:N0}.");
             values = ArrayPool<byte>.Shared.Rent((int)bytes);
             if (header.IsRelative) previous = ArrayPool<byte>.Shared.Rent((int)bytes);
@@ -256,48 +256,28 @@ public sealed class UpdateCodec
         }
     }
 
-    private static long SizeOf(ReadOnlySpan<int> coordinates, ModelLayout layout)
-    {
-        var bytes = 0L;
-        while (!coordinates.IsEmpty)
-        {
-            var entry = layout.Entries[layout.EntryOf(coordinates[0])];
-            var count = CoordinateRange.CountBelow(coordinates, entry.End);
-            bytes += (long)count * entry.ElementSize;
-            coordinates = coordinates[count..];
-        }
-
-        return bytes;
-    }
-
     private static void DecodeValues(in UpdateHeader header, ModelState state, ReadOnlySpan<int> coordinates, Span<byte> values, Span<byte> previous, ref BitReader reader)
     {
         var seen = 0ul;
-        var layout = state.Layout;
         if (header.IsWhole)
         {
-            foreach (var entry in layout.Entries)
+            foreach (var run in state.Layout.Runs)
             {
-                if (entry.Length == 0) continue;
-                var bytes = entry.Length * entry.ElementSize;
-                ValueCode.Decode(entry, header.ValuePrecision, [], values[..bytes], ref seen, ref reader);
+                var bytes = run.Length * run.ElementSize;
+                ValueCode.Decode(run, header.ValuePrecision, [], values[..bytes], ref seen, ref reader);
                 values = values[bytes..];
             }
 
             return;
         }
 
-        while (!coordinates.IsEmpty)
+        if (header.IsRelative) state.Tensors.Read(coordinates, previous[..values.Length]);
+        var sections = new CoordinateSections(coordinates, state.Layout.Runs);
+        while (sections.MoveNext())
         {
-            var index = layout.EntryOf(coordinates[0]);
-            var entry = layout.Entries[index];
-            var own = coordinates[..CoordinateRange.CountBelow(coordinates, entry.End)];
-            var bytes = own.Length * entry.ElementSize;
-            if (header.IsRelative) state.Tensors.Slots[index].Read(own, previous[..bytes]);
-            ValueCode.Decode(entry, header.ValuePrecision, header.IsRelative ? previous[..bytes] : [], values[..bytes], ref seen, ref reader);
-            coordinates = coordinates[own.Length..];
-            values = values[bytes..];
-            if (header.IsRelative) previous = previous[bytes..];
+            var (start, bytes) = ((int)sections.ByteStart, sections.ByteCount);
+            ValueCode.Decode(
+                sections.Entry, header.ValuePrecision, header.IsRelative ? previous.Slice(start, bytes) : [], values.Slice(start, bytes), ref seen, ref reader);
         }
     }
 }

@@ -28,10 +28,10 @@ internal abstract class ValueCode
 
     /// <summary>Fits a model to the changes of a group and writes it.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="sections">The update, at the first section of the group.</param>
+    /// <param name="runs">The update, at the first run of the group.</param>
     /// <param name="group">The group.</param>
     /// <param name="writer">Where it is written.</param>
-    public abstract void WriteModel(ChangeModel model, ModelUpdate.Sections sections, ChangeGroup group, ref BitWriter writer);
+    public abstract void WriteModel(ChangeModel model, ModelUpdate.Sections runs, ChangeGroup group, ref BitWriter writer);
 
     /// <summary>Reads a model.</summary>
     public abstract void ReadModel(ChangeModel model, ref BitReader reader);
@@ -59,31 +59,29 @@ internal abstract class ValueCode
     public static void Encode(ModelUpdate update, bool isRelative, DeployedValuePrecision precision, ref BitWriter writer)
     {
         var seen = 0ul;
-        var sections = update.GetSections(update.Layout);
-        while (sections.MoveNext())
+        var runs = update.GetRuns();
+        while (runs.MoveNext())
         {
-            var entry = update.Layout.Entries[sections.Entry];
-            if (entry.Length == 0) continue;
-            var code = Of(entry, precision);
-            var model = ModelOf(entry, ref seen, out var isNew);
-            var group = new ChangeGroup(update.Layout, entry, isRelative);
-            if (isNew) code.WriteModel(model, sections, group, ref writer);
-            code.Encode(model, group.Old(sections), sections.Values, ref writer);
+            var code = Of(runs.Entry, precision);
+            var model = ModelOf(runs.Entry, ref seen, out var isNew);
+            var group = new ChangeGroup(runs.Entry, isRelative);
+            if (isNew) code.WriteModel(model, runs, group, ref writer);
+            code.Encode(model, group.Old(runs), runs.Values, ref writer);
         }
     }
 
-    /// <summary>Reads the values of some coordinates of a tensor, or of all.</summary>
-    /// <param name="entry">The tensor.</param>
+    /// <summary>Reads the values of some coordinates of a run of tensors, or of all.</summary>
+    /// <param name="run">The run.</param>
     /// <param name="precision">What all new values of float32 parameters are written as.</param>
     /// <param name="old">The old values, packed; empty where they count as 0.</param>
     /// <param name="values">Receives the new ones, packed.</param>
     /// <param name="seen">The groups that have occurred in the message. 0 at first.</param>
     /// <param name="reader">Where they are.</param>
     /// <exception cref="WireFormatException">They are not such values.</exception>
-    public static void Decode(LayoutEntry entry, DeployedValuePrecision precision, ReadOnlySpan<byte> old, Span<byte> values, ref ulong seen, ref BitReader reader)
+    public static void Decode(LayoutEntry run, DeployedValuePrecision precision, ReadOnlySpan<byte> old, Span<byte> values, ref ulong seen, ref BitReader reader)
     {
-        var code = Of(entry, precision);
-        var model = ModelOf(entry, ref seen, out var isNew);
+        var code = Of(run, precision);
+        var model = ModelOf(run, ref seen, out var isNew);
         if (isNew) code.ReadModel(model, ref reader);
         code.Decode(model, old, values, ref reader);
     }
@@ -91,30 +89,44 @@ internal abstract class ValueCode
     /// <summary>The shortest format that holds all new values of float32 parameters.</summary>
     public static DeployedValuePrecision PrecisionOf(ModelUpdate update)
     {
-        var (isBFloat16, isFloat16, any) = (true, true, false);
-        var sections = update.GetSections(update.Layout);
-        while (sections.MoveNext() && (isBFloat16 || isFloat16))
+        if (!HasRounded(update)) return DeployedValuePrecision.Float32;
+        return AllAre<BFloat16InFloat32Format>(update) ? DeployedValuePrecision.BFloat16
+            : AllAre<Float16InFloat32Format>(update) ? DeployedValuePrecision.Float16
+            : DeployedValuePrecision.Float32;
+    }
+
+    private static bool HasRounded(ModelUpdate update)
+    {
+        var runs = update.GetRuns();
+        while (runs.MoveNext())
         {
-            var entry = update.Layout.Entries[sections.Entry];
-            if (!IsRounded(entry)) continue;
-            var values = MemoryMarshal.Cast<byte, uint>(sections.Values);
-            any |= !values.IsEmpty;
-            for (var j = 0; j < values.Length && (isBFloat16 || isFloat16); j++)
+            if (IsRounded(runs.Entry)) return true;
+        }
+
+        return false;
+    }
+
+    private static bool AllAre<TFormat>(ModelUpdate update)
+        where TFormat : struct, IRoundedFormat
+    {
+        var runs = update.GetRuns();
+        while (runs.MoveNext())
+        {
+            if (!IsRounded(runs.Entry)) continue;
+            foreach (var value in MemoryMarshal.Cast<byte, uint>(runs.Values))
             {
-                isBFloat16 &= (values[j] & 0xffff) == 0;
-                isFloat16 = isFloat16 && Float16InFloat32Format.Has(values[j]);
+                if (!TFormat.Has(value)) return false;
             }
         }
 
-        if (!any) return DeployedValuePrecision.Float32;
-        return isBFloat16 ? DeployedValuePrecision.BFloat16 : isFloat16 ? DeployedValuePrecision.Float16 : DeployedValuePrecision.Float32;
+        return true;
     }
 
-    private static bool IsRounded(LayoutEntry entry) => entry is { Kind: CoordinateKind.Parameter, DType: ScalarType.Float32 };
+    private static bool IsRounded(LayoutEntry run) => run is { Kind: CoordinateKind.Parameter, DType: ScalarType.Float32 };
 
-    private static ValueCode Of(LayoutEntry entry, DeployedValuePrecision precision) => (entry.DType, entry.ElementSize) switch
+    private static ValueCode Of(LayoutEntry run, DeployedValuePrecision precision) => (run.DType, run.ElementSize) switch
     {
-        (ScalarType.Float32, _) => !IsRounded(entry) ? Float32 : precision switch
+        (ScalarType.Float32, _) => !IsRounded(run) ? Float32 : precision switch
         {
             DeployedValuePrecision.BFloat16 => BFloat16InFloat32,
             DeployedValuePrecision.Float16 => Float16InFloat32,
@@ -129,9 +141,9 @@ internal abstract class ValueCode
         _ => Integer64,
     };
 
-    private static ChangeModel ModelOf(LayoutEntry entry, ref ulong seen, out bool isNew)
+    private static ChangeModel ModelOf(LayoutEntry run, ref ulong seen, out bool isNew)
     {
-        var group = (2 * (int)entry.DType) + (int)entry.Kind;
+        var group = (2 * (int)run.DType) + (int)run.Kind;
         isNew = (seen & (1ul << group)) == 0;
         seen |= 1ul << group;
         models ??= new ChangeModel[MostGroups];

@@ -43,7 +43,7 @@ internal sealed class PlainDecoder
     private void Decode()
     {
         Bytes(2).Should().Be('C' + (256ul * 'U'));
-        Bytes(1).Should().Be(1);
+        Bytes(1).Should().Be(2);
         flags = (int)Bytes(1);
         var signature = ((flags >> 5) & 3) switch { 0 => 0, 1 => 32, 2 => 64, _ => throw new InvalidOperationException() };
         var end = message.Length - signature - 4;
@@ -56,7 +56,7 @@ internal sealed class PlainDecoder
         Bytes(8);
         if ((flags & 1) != 0) Coordinates.AddRange(Enumerable.Range(0, layout.Count));
         else ReadCoordinates(count);
-        foreach (var coordinate in Coordinates) ReadValue(coordinate);
+        ReadValues();
         position = (position + 7) / 8 * 8;
         (position / 8).Should().Be(end);
     }
@@ -88,8 +88,37 @@ internal sealed class PlainDecoder
         Coordinates.AddRange(Enumerable.Range(0, n).Where(c => numbers.Contains(c) != complement));
     }
 
-    private void ReadValue(int coordinate)
+    private void ReadValues()
     {
+        var tensors = layout.Entries.Where(e => e.Length > 0).ToList();
+        for (var first = 0; first < tensors.Count;)
+        {
+            var next = first;
+            while (next < tensors.Count && (tensors[next].Kind, tensors[next].DType) == (tensors[first].Kind, tensors[first].DType)) next++;
+            var run = Coordinates.Where(c => c >= tensors[first].Offset && c < tensors[next - 1].End).ToArray();
+            if (run.Length > 0) ReadRun(tensors[first], run);
+            first = next;
+        }
+    }
+
+    /// <summary>Reads the values of a run of tensors of one kind and dtype.</summary>
+    private void ReadRun(LayoutEntry first, int[] coordinates)
+    {
+        var isFloat = first.DType is ScalarType.Float32 or ScalarType.Float64 or ScalarType.BFloat16 or ScalarType.Float16;
+        if (!models.TryGetValue((first.Kind, first.DType), out var model)) models[(first.Kind, first.DType)] = model = ReadModel(isFloat);
+        foreach (var block in coordinates.Chunk(1024))
+        {
+            foreach (var value in isFloat ? ReadFloats(model, first, block) : block.Select(c => ReadInteger(model, 8 * first.ElementSize, Old(c))))
+            {
+                for (var i = 0; i < first.ElementSize; i++) Values.Add((byte)(value >> (8 * i)));
+            }
+        }
+    }
+
+    /// <summary>The bits of a coordinate's old value.</summary>
+    private ulong Old(int coordinate)
+    {
+        if ((flags & 2) == 0) return 0;
         var offset = 0;
         var entry = layout.Entries.First(e =>
         {
@@ -97,11 +126,7 @@ internal sealed class PlainDecoder
             offset += e.Length * e.ElementSize;
             return false;
         });
-        var isFloat = entry.DType is ScalarType.Float32 or ScalarType.Float64 or ScalarType.BFloat16 or ScalarType.Float16;
-        var old = (flags & 2) == 0 ? 0 : Scalars.Load(state.AsSpan(offset), coordinate - entry.Offset, entry.ElementSize);
-        if (!models.TryGetValue((entry.Kind, entry.DType), out var model)) models[(entry.Kind, entry.DType)] = model = ReadModel(isFloat);
-        var value = isFloat ? ReadFloat(model, entry, old) : ReadInteger(model, 8 * entry.ElementSize, old);
-        for (var i = 0; i < entry.ElementSize; i++) Values.Add((byte)(value >> (8 * i)));
+        return Scalars.Load(state.AsSpan(offset), coordinate - entry.Offset, entry.ElementSize);
     }
 
     private Model ReadModel(bool isFloat)
@@ -155,7 +180,7 @@ internal sealed class PlainDecoder
         return (ulong)(result < 0 ? result + (BigInteger.One << bits) : result);
     }
 
-    private ulong ReadFloat(Model model, LayoutEntry entry, ulong old)
+    private ulong[] ReadFloats(Model model, LayoutEntry entry, int[] coordinates)
     {
         var format = (entry.DType, entry.Kind, (flags >> 3) & 3) switch
         {
@@ -165,30 +190,46 @@ internal sealed class PlainDecoder
         };
         var width = format switch { ScalarType.Float32 => 32, ScalarType.Float64 => 64, _ => 16 };
         var infinity = Round(format, double.PositiveInfinity);
-        var negative = Bits(1) == 1;
-        var symbol = ReadSymbol(model);
-        if (symbol == 39) return Store(entry.DType, format, Bits(width));
-
-        var a = Scalars.ToDouble(entry.DType, old);
-        if (negative) a = -a;
-        BigInteger start = Order(Round(format, a), width);
-        BigInteger Boundary(int s) => s switch
+        var classes = coordinates.Select(_ => (Symbol: ReadSymbol(model), Negative: Bits(1) == 1)).ToArray();
+        var (lower, count, numbers) = (new BigInteger[classes.Length], new BigInteger[classes.Length], new BigInteger[classes.Length]);
+        for (var j = 0; j < classes.Length; j++)
         {
-            0 => start,
-            1 => start + 1,
-            39 => Order(infinity, width),
-            _ => BigInteger.Max(start + 1, Order(Round(format, entry.DType == ScalarType.Float64 ? a + model.Sizes[s] : (float)a + model.Sizes[s]), width)),
-        };
-        var lower = Boundary(symbol);
-        var count = Boundary(symbol + 1) - lower;
-        var bits = (int)(count.GetBitLength() - 1);
-        BigInteger number = Bits(bits);
-        var shorter = (BigInteger.One << (bits + 1)) - count;
-        if (number >= shorter) number = (2 * number) + Bits(1) - shorter;
-        var order = (ulong)(lower + number);
-        var half = 1ul << (width - 1);
-        var code = order >= half ? order - half : (half - 1 - order) | half;
-        return Store(entry.DType, format, negative ? code ^ half : code);
+            var (symbol, negative) = classes[j];
+            if (symbol == 39)
+            {
+                (lower[j], count[j]) = (0, BigInteger.One << width);
+                continue;
+            }
+
+            var a = Scalars.ToDouble(entry.DType, Old(coordinates[j]));
+            if (negative) a = -a;
+            BigInteger start = Order(Round(format, a), width);
+            BigInteger Boundary(int s) => s switch
+            {
+                0 => start,
+                1 => start + 1,
+                39 => Order(infinity, width),
+                _ => BigInteger.Max(start + 1, Order(Round(format, entry.DType == ScalarType.Float64 ? a + model.Sizes[s] : (float)a + model.Sizes[s]), width)),
+            };
+            lower[j] = Boundary(symbol);
+            count[j] = Boundary(symbol + 1) - lower[j];
+        }
+
+        BigInteger Shorter(int j) => (BigInteger.One << (int)count[j].GetBitLength()) - count[j];
+        for (var j = 0; j < classes.Length; j++) numbers[j] = Bits((int)count[j].GetBitLength() - 1);
+        for (var j = 0; j < classes.Length; j++)
+        {
+            if (numbers[j] >= Shorter(j)) numbers[j] = (2 * numbers[j]) + Bits(1) - Shorter(j);
+        }
+
+        return [.. classes.Select((c, j) =>
+        {
+            var order = (ulong)(lower[j] + numbers[j]);
+            if (c.Symbol == 39) return Store(entry.DType, format, order);
+            var half = 1ul << (width - 1);
+            var code = order >= half ? order - half : (half - 1 - order) | half;
+            return Store(entry.DType, format, c.Negative ? code ^ half : code);
+        })];
     }
 
     private static ulong Order(ulong code, int width)

@@ -73,6 +73,27 @@ public class RoundTripTests
         AssertCarried(model, update);
     }
 
+    [TestCase(ScalarType.Float32)]
+    [TestCase(ScalarType.Float64)]
+    [TestCase(ScalarType.BFloat16)]
+    [TestCase(ScalarType.Float16)]
+    public void Values_of_several_blocks_and_tensors_are_carried(ScalarType dtype)
+    {
+        // The second run of the dtype uses the model of the first.
+        using var model = new WireModel(
+            (dtype, CoordinateKind.Parameter, 1_000), (ScalarType.Int32, CoordinateKind.Parameter, 0), (dtype, CoordinateKind.Parameter, 1_100),
+            (ScalarType.Int64, CoordinateKind.Parameter, 5), (dtype, CoordinateKind.Parameter, 30));
+        var random = new Random(1);
+        var before = WireValues.Any(model.Layout, random);
+        model.Load(before, sequence: 7);
+        model.Layout.Runs.Length.Should().Be(3);
+        for (var i = 0; i < 8; i++)
+        {
+            using var update = model.Update(WireValues.Changed(model.Layout, before, random), [.. Enumerable.Range(0, model.Layout.Count).Where(_ => random.Next(20) > 0)]);
+            AssertCarried(model, update);
+        }
+    }
+
     [TestCase(DeployedValuePrecision.BFloat16)]
     [TestCase(DeployedValuePrecision.Float16)]
     public void Rounded_values_of_parameters_are_carried_in_16_bits(DeployedValuePrecision precision)
