@@ -23,7 +23,8 @@ internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
 
     public int GroupSize { get; }
 
-    public List<string> Launched { get; } = [];
+    /// <summary>The kernels that were launched, each with the numbers among its arguments.</summary>
+    public List<(string Kernel, int[] Numbers)> Launched { get; } = [];
 
     public void Launch(string kernel, int groups, ReadOnlySpan<KernelArgument> arguments)
     {
@@ -32,7 +33,7 @@ internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
         parameters.Should().HaveCount(arguments.Length);
         var values = new object[parameters.Length];
         for (var i = 0; i < values.Length; i++) values[i] = Value(parameters[i].ParameterType, arguments[i]);
-        Launched.Add(kernel);
+        Launched.Add((kernel, [.. arguments.ToArray().Where(a => !a.IsView).Select(a => (int)a.First)]));
         if (!kernels.TryGetValue(kernel, out var loaded)) kernels.Add(kernel, loaded = accelerator.LoadKernel(method));
 
         loaded.Launch(accelerator.DefaultStream, new KernelConfig(groups, GroupSize), values);

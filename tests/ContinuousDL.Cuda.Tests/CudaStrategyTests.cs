@@ -41,7 +41,7 @@ public class CudaStrategyTests
     {
         using var queue = new AcceleratorQueue(8, 2);
         using var model = TestModels.Mlp();
-        var strategy = new CudaUpdateCompression(0.1, null, From(queue));
+        var strategy = new CudaUpdateCompression(new TopKCompressor(0.1), 0, null, From(queue));
         using var trainer = Make(model, strategy);
         Step(trainer, 0);
         var saved = Saved(strategy);
@@ -57,7 +57,7 @@ public class CudaStrategyTests
     {
         var logger = new RecordingLogger();
         using var model = TestModels.Mlp();
-        var strategy = new CudaUpdateCompression(0.1, logger, new CudaDevices("libno-such-driver.so.1").FindForTest);
+        var strategy = new CudaUpdateCompression(new TopKCompressor(0.1), 0, logger, new CudaDevices("libno-such-driver.so.1").FindForTest);
         using var trainer = Make(model, strategy);
         for (var step = 0; step < 3; step++) Step(trainer, step);
         strategy.UsesKernels.Should().BeFalse();
@@ -69,7 +69,7 @@ public class CudaStrategyTests
     {
         var logger = new RecordingLogger();
         using var model = TestModels.Mlp();
-        var strategy = new CudaUpdateCompression(0.1, logger);
+        var strategy = new CudaUpdateCompression(0.1, logger: logger);
         using var trainer = Make(model, strategy);
         Step(trainer, 0);
         strategy.UsesKernels.Should().BeFalse();
@@ -129,7 +129,7 @@ public class CudaStrategyTests
 
     private static void CompareSteps(double density, IKernelQueue queue, int steps)
     {
-        var strategy = new CudaUpdateCompression(density, null, From(queue));
+        var strategy = new CudaUpdateCompression(new TopKCompressor(density), 0, null, From(queue));
         CudaTrainers.CompareSteps(density, strategy, steps);
         strategy.UsesKernels.Should().BeTrue();
     }

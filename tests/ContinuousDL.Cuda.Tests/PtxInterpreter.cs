@@ -58,6 +58,7 @@ internal sealed unsafe partial class PtxInterpreter
                     guard.Length == 0 ? -1 : Register(guard.TrimStart('!')),
                     guard.StartsWith('!'),
                     statement.Groups["opcode"].Value,
+                    statement.Groups["opcode"].Value.Split('.'),
                     [.. OperandText().Matches(statement.Groups["operands"].Value).Select(m => Parse(m.Value))]));
             }
         }
@@ -126,7 +127,7 @@ internal sealed unsafe partial class PtxInterpreter
 
     private void Execute(Thread thread, Instruction instruction)
     {
-        var parts = instruction.Opcode.Split('.');
+        var parts = instruction.Parts;
         var operands = instruction.Operands;
         ulong A() => Value(thread, operands[1]);
         ulong B() => Value(thread, operands[2]);
@@ -163,7 +164,7 @@ internal sealed unsafe partial class PtxInterpreter
                     ("s64", "s32") => (ulong)(int)A(),
                     ("s32", "s64") => (uint)A(),
                     ("u64", "u32") => (uint)A(),
-                    ("u64", "u16") => (ushort)A(),
+                    ("u64" or "u32" or "s32", "u16") or ("u16", "u32" or "s32") => (ushort)A(),
                     _ => throw Unknown(instruction),
                 });
                 break;
@@ -200,9 +201,9 @@ internal sealed unsafe partial class PtxInterpreter
                     ("mul.lo.s64", 3) => A() * B(),
                     ("mul.wide.u32", 3) => (ulong)(uint)A() * (uint)B(),
                     ("mad.lo.u64", 4) => (A() * B()) + C(),
-                    ("add.f32", 3) => Float(Single(A()) + Single(B())),
-                    ("sub.f32", 3) => Float(Single(A()) - Single(B())),
-                    ("mul.f32", 3) => Float(Single(A()) * Single(B())),
+                    ("add.rn.f32", 3) => Float(Single(A()) + Single(B())),
+                    ("sub.rn.f32", 3) => Float(Single(A()) - Single(B())),
+                    ("mul.rn.f32", 3) => Float(Single(A()) * Single(B())),
                     _ => throw Unknown(instruction),
                 });
                 break;
@@ -224,6 +225,7 @@ internal sealed unsafe partial class PtxInterpreter
             "s32" => ((int)a).CompareTo((int)b),
             "u32" => ((uint)a).CompareTo((uint)b),
             "s64" => ((long)a).CompareTo((long)b),
+            "f32" when relation is "eq" or "ne" => Single(a) == Single(b) ? 0 : 1,
             _ => throw new NotSupportedException($"setp of {type}"),
         };
         return relation switch
@@ -328,7 +330,7 @@ internal sealed unsafe partial class PtxInterpreter
 
     private readonly record struct Operand(int Slot, ulong Immediate, string Text, bool IsAddress);
 
-    private sealed record Instruction(int Guard, bool Negated, string Opcode, Operand[] Operands);
+    private sealed record Instruction(int Guard, bool Negated, string Opcode, string[] Parts, Operand[] Operands);
 
     private sealed class Thread
     {

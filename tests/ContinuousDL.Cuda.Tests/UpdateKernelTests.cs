@@ -30,11 +30,8 @@ public class UpdateKernelTests(bool interpreted)
 
         using var source = tensor(vector);
         using var indices = tensor(expected.Indices.ToArray());
-        using var values = zeros(k);
-        queue.Launch(
-            nameof(UpdateKernels.Gather),
-            5,
-            [DeviceMemory.View(source), DeviceMemory.View(indices), DeviceMemory.View(values), unbiased ? (float)((double)n / k) : 1f]);
+        using var values = full(k, unbiased ? (float)((double)n / k) : 1f);
+        queue.Launch(nameof(UpdateKernels.Gather), 5, [DeviceMemory.View(source), DeviceMemory.View(indices), DeviceMemory.View(values)]);
         values.data<float>().ToArray().Should().Equal(expected.Values.ToArray());
     }
 

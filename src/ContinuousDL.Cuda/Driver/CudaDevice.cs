@@ -47,7 +47,7 @@ internal sealed unsafe class CudaDevice : IKernelQueue, IDisposable
             foreach (var (name, ptx) in Texts.GetOrAdd(target, t => new(() => PtxCompiler.Compile(t))).Value)
             {
                 modules.Add(driver.LoadModule(ptx));
-                functions.Add(name, driver.Function(modules[^1], PtxCompiler.EntryPoint(KernelCatalog.Kernels[name])));
+                functions.Add(name, driver.Function(modules[^1], PtxCompiler.EntryPoint(name)));
             }
         }
         catch

@@ -24,12 +24,6 @@ internal static unsafe partial class DeviceMemory
     /// <exception cref="ArgumentException">As <see cref="AddressOf"/>.</exception>
     public static KernelArgument View(Tensor tensor) => KernelArgument.View(AddressOf(tensor), tensor.numel());
 
-    /// <summary>A part of a contiguous tensor of 4-byte elements.</summary>
-    /// <param name="address">The tensor's address.</param>
-    /// <param name="start">The first element.</param>
-    /// <param name="length">The number of elements.</param>
-    public static KernelArgument Part(nint address, long start, long length) => KernelArgument.View(address + (nint)(4 * start), length);
-
     /// <summary>
     /// TorchSharp's own way to a tensor's memory, <c>storage&lt;T&gt;().data_ptr()</c>, makes a tensor at every call and knows no
     /// 16-bit dtype; the function below it, of the library's native part, has neither fault.

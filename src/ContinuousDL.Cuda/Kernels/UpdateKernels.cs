@@ -6,14 +6,13 @@ namespace ContinuousDL.Cuda.Kernels;
 /// <remarks>Coordinates are distinct. Any number of groups of any size gives the same result.</remarks>
 internal static class UpdateKernels
 {
-    /// <summary>Reads chosen coordinates, times a factor, as <see cref="Compression.RandomKCompressor"/> does.</summary>
+    /// <summary>Reads chosen coordinates, each times a factor, as <see cref="Compression.RandomKCompressor"/> does.</summary>
     /// <param name="vector">The vector.</param>
     /// <param name="indices">The coordinates.</param>
-    /// <param name="values">Receives the values.</param>
-    /// <param name="factor">What they are multiplied by.</param>
-    public static void Gather(ArrayView<float> vector, ArrayView<int> indices, ArrayView<float> values, float factor)
+    /// <param name="values">What each is multiplied by; receives the values.</param>
+    public static void Gather(ArrayView<float> vector, ArrayView<int> indices, ArrayView<float> values)
     {
-        for (var j = First; j < indices.Length; j += Stride) values[j] = vector[indices[j]] * factor;
+        for (var j = First; j < indices.Length; j += Stride) values[j] *= vector[indices[j]];
     }
 
     /// <summary>Takes off a vector what was sent of it: what rounding left stays owed.</summary>
