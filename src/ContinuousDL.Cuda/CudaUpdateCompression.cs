@@ -143,16 +143,17 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         for (var t = 0; t < weights.Length; t++)
         {
             var part = vector!.SparseRange(sent, t);
-            if (part.Start.Value < part.End.Value) FollowSent(t);
+            if (part.Start.Value < part.End.Value) Follow(t);
         }
     }
 
     /// <inheritdoc />
     public void Reset()
     {
+        using var scope = NewDisposeScope();
         using var guard = no_grad();
         _ = residual!.zero_();
-        for (var t = 0; t < copies.Length; t++) FollowSent(t);
+        for (var t = 0; t < copies.Length; t++) Follow(t);
     }
 
     /// <inheritdoc />
@@ -195,7 +196,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
 
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        for (var t = 0; t < weights.Length; t++) FollowSent(t);
+        for (var t = 0; t < weights.Length; t++) Follow(t);
     }
 
     /// <inheritdoc />
@@ -300,7 +301,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         if (!direct[t])
         {
             using var scope = NewDisposeScope();
-            FollowSent(t);
+            Follow(t);
         }
         else if (lookahead > 0)
         {
@@ -312,8 +313,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         }
     }
 
-    /// <summary>As the other, all of a tensor, with plain operations.</summary>
-    private void FollowSent(int t)
+    /// <summary>As <see cref="FollowSent"/>, all of a tensor, with plain operations.</summary>
+    private void Follow(int t)
     {
         if (lookahead > 0) GoAhead(t);
         else _ = weights[t].copy_(vector!.Parameters[t].detach());
@@ -339,27 +340,30 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it; with plain operations.</summary>
     private void Send(int k)
     {
-        Tensor indices, values;
-        if (compressor is RandomKCompressor randomK)
+        if (compressor is RandomKCompressor randomK) randomK.Draw(vector!.Layout, sent);
+        else Select(k);
+        if (sent.Count == 0)
         {
-            randomK.Draw(vector!.Layout, sent);
-            indices = OnDevice(sent.Indices.ToArray()).to(ScalarType.Int64);
-            values = residual!.index_select(0, indices).mul(OnDevice(sent.Values.ToArray()));
-        }
-        else
-        {
-            indices = DeviceTopK.Select(residual!, k);
-            values = residual!.index_select(0, indices);
-            using var hostIndices = indices.cpu();
-            sent.SetSparse(vector!.Layout.Length, (int)indices.numel());
-            var source = hostIndices.data<long>();
-            for (var j = 0; j < sent.Count; j++) sent.Indices[j] = (int)source[j];
+            model!.Add(sent);
+            return;
         }
 
-        using var hostValues = values.cpu();
-        hostValues.data<float>().CopyTo(sent.Values);
+        var indices = OnDevice(sent.Indices.ToArray()).to(ScalarType.Int64);
+        using var values = residual!.index_select(0, indices).mul(OnDevice(sent.Values.ToArray())).cpu();
+        values.data<float>().CopyTo(sent.Values);
         model!.Add(sent);
         _ = residual.index_copy_(0, indices, residual.index_select(0, indices).sub(OnDevice(sent.Values.ToArray())));
+    }
+
+    /// <summary>The coordinates of the k largest, and 1 in the place of each value: as <see cref="RandomKCompressor"/> draws them.</summary>
+    private void Select(int k)
+    {
+        using var indices = DeviceTopK.Select(residual!, k).cpu();
+        sent.SetSparse(vector!.Layout.Length, (int)indices.numel());
+        sent.Values.Fill(1);
+        if (sent.Count == 0) return;
+        var source = indices.data<long>();
+        for (var j = 0; j < sent.Count; j++) sent.Indices[j] = (int)source[j];
     }
 
     /// <summary>A tensor on the device, of the caller's scope.</summary>

@@ -52,6 +52,58 @@ public class GpuTests
     }
 
     [Test]
+    public void Gradients_and_updates_of_each_dtype_are_added_as_on_the_CPU(
+        [Values(ScalarType.Float32, ScalarType.BFloat16, ScalarType.Float16)] ScalarType dtype, [Values(0, 1)] int shift)
+    {
+        const int N = 3_000_001;
+        var layout = new VectorLayout(N / 3, N - (N / 3));
+        using var gradients = new Comparison(Queue(0), layout, shift, device(DeviceType.CUDA, 0), dtype);
+        foreach (var lookahead in new[] { 0, 0.5 })
+        {
+            using var weights = new WeightComparison(Queue(0), layout, dtype, lookahead, Vectors.HeavyTailed(N, 9), shift, device(DeviceType.CUDA, 0));
+            for (var step = 0; step < 3; step++)
+            {
+                gradients.Step(Vectors.HeavyTailed(N, step), N / 1000, release: false);
+                weights.Step(Vectors.HeavyTailed(N, step), N / 1000, absent: step == 1 ? 0 : -1);
+            }
+        }
+    }
+
+    [Test]
+    public void Numbers_of_16_bits_of_every_kind_are_taken_back(
+        [Values(ScalarType.BFloat16, ScalarType.Float16)] ScalarType dtype,
+        [ValueSource(typeof(Vectors), nameof(Vectors.Kinds))] KeyValuePair<string, Func<int, int, float[]>> kind)
+    {
+        using var comparison = new WeightComparison(Queue(0), new VectorLayout(100_003), dtype, 0.7, kind.Value(100_003, 1), 0, device(DeviceType.CUDA, 0));
+        for (var step = 0; step < 2; step++) comparison.Step(kind.Value(100_003, step + 2), 500);
+    }
+
+    [Test]
+    public void The_kernels_give_what_plain_operations_give_on_the_device([ValueSource(typeof(CudaTrainers), nameof(CudaTrainers.Cases))] StrategyCase setup)
+    {
+        using var a = TestModels.Mlp(setup.DType);
+        using var b = TestModels.Mlp(setup.DType);
+        ModelSnapshot.Of(a).CopyTo(b);
+        _ = a.to(DeviceType.CUDA, 0);
+        _ = b.to(DeviceType.CUDA, 0);
+        var plain = new CudaUpdateCompression(setup.Compressor(), setup.Lookahead, null, (Device _, out string? problem) =>
+        {
+            problem = null;
+            return null;
+        });
+        var kernels = new CudaUpdateCompression(setup.Compressor(), setup.Lookahead);
+        using var first = CudaTrainers.Make(a, kernels);
+        using var second = CudaTrainers.Make(b, plain);
+        (kernels.UsesKernels, plain.UsesKernels).Should().Be((true, false));
+        for (var step = 0; step < 20; step++)
+        {
+            CudaTrainers.Step(first, step, setup.DType);
+            CudaTrainers.Step(second, step, setup.DType);
+            first.Deployed.Digest.Should().Be(second.Deployed.Digest);
+        }
+    }
+
+    [Test]
     public void Groups_that_race_one_another_change_nothing_in_a_thousand_repetitions()
     {
         var gradient = Vectors.Kinds["many ties"](500_000, 4);
@@ -81,7 +133,7 @@ public class GpuTests
     {
         using var model = TestModels.Mlp();
         _ = model.to(DeviceType.CUDA, 0);
-        var strategy = new CudaUpdateCompression(0.05);
+        var strategy = new CudaUpdateCompression(0.05, lookahead: 0.5);
         using var trainer = new ProactiveTrainer(
             model,
             nn.CrossEntropyLoss(),

@@ -164,7 +164,7 @@ internal sealed unsafe partial class PtxInterpreter
                     ("s64", "s32") => (ulong)(int)A(),
                     ("s32", "s64") => (uint)A(),
                     ("u64", "u32") => (uint)A(),
-                    ("u64" or "u32" or "s32", "u16") or ("u16", "u32" or "s32") => (ushort)A(),
+                    ("u64" or "u32" or "s32", "u16") or ("u16" or "s16", "u32" or "s32") => (ushort)A(),
                     _ => throw Unknown(instruction),
                 });
                 break;

@@ -22,10 +22,10 @@ BINS = 1 << 11
 DIGITS = ((20, 11), (10, 10), (0, 10))
 MASK = 0x7FFFFFFF
 CANDIDATES, THRESHOLD, RANK, SELECTED, WHOLE = range(5)
+DTYPES = ("Float32", "BFloat16", "Float16")
 KERNELS = (
-    "Begin AccumulateQuads AccumulateScalars Histogram FindDigit CountTiles ScanTiles Compact "
-    "Gather Subtract ScatterWords ScatterHalfWords"
-).split()
+    "Begin Histogram FindDigit CountTiles ScanTiles Compact Gather Subtract ScatterWords ScatterHalfWords"
+).split() + [kernel + dtype for kernel in ("Accumulate", "TakeBack", "LookAhead") for dtype in DTYPES]
 
 
 class View(ctypes.Structure):
@@ -122,15 +122,29 @@ class Selector:
         first = list(range(0, n, TILE)) + [n]
         self.first = torch.tensor(first, dtype=torch.int32, device="cuda")
 
-    def step(self, residual, gradient, floor, release=1, quads=None):
-        run, grid = self.kernels.run, min(self.kernels.grid, self.tiles)
-        if quads is None:
-            quads = residual.data_ptr() % 16 == 0 and (gradient is None or gradient.data_ptr() % 16 == 0)
-        run("Begin", 1, self.state, self.histogram, self.k)
-        run(
-            "AccumulateQuads" if quads else "AccumulateScalars", grid,
-            gradient, residual, self.state, self.indices, self.bits, self.starts, self.counts, 0, floor,
+    def step(self, residual, gradient, floor, release=1):
+        """Adds a gradient of any of the dtypes, and selects."""
+        name = "Accumulate" + ("Float32" if gradient is None else dtype_name(self.kernels.torch, gradient.dtype))
+        self.kernels.run("Begin", 1, self.state, self.histogram, self.k)
+        self.collect(name, (gradient,), residual, floor)
+        self.select(residual, floor, release)
+
+    def take_back(self, trained, deployed, residual, floor, lookahead):
+        """Takes the optimizer's update back out of weights, and selects; nothing is released."""
+        self.kernels.run("Begin", 1, self.state, self.histogram, self.k)
+        name = "TakeBack" + dtype_name(self.kernels.torch, trained.dtype)
+        self.collect(name, (trained, deployed), residual, floor, lookahead)
+        self.select(residual, floor, 0)
+
+    def collect(self, name, tensors, residual, floor, *more):
+        aligned = all(tensor is None or tensor.data_ptr() % 16 == 0 for tensor in (*tensors, residual))
+        self.kernels.run(
+            name, min(self.kernels.grid, self.tiles), *tensors, residual,
+            self.state, self.indices, self.bits, self.starts, self.counts, 0, floor, int(aligned), *more,
         )
+
+    def select(self, residual, floor, release):
+        run, grid = self.kernels.run, min(self.kernels.grid, self.tiles)
         for shift, bits in DIGITS:
             run("Histogram", grid, residual, self.state, self.bits, self.histogram, self.k, floor, shift, bits)
             run("FindDigit", 1, self.state, self.histogram, shift, bits)
@@ -149,6 +163,10 @@ class Selector:
         return self.selected[:count].long(), self.values[:count]
 
 
+def dtype_name(torch, dtype):
+    return {torch.float32: "Float32", torch.bfloat16: "BFloat16", torch.float16: "Float16"}[dtype]
+
+
 def reference(torch, vector, k):
     """The k largest magnitudes, ties by lower index, zeros never: by keys that are all different."""
     magnitude = (vector.view(torch.int32) & MASK).long()
@@ -160,7 +178,8 @@ def reference(torch, vector, k):
 
 
 def same_bits(torch, a, b):
-    return a.numel() == b.numel() and torch.equal(a.view(torch.int32), b.view(torch.int32))
+    integers = torch.int32 if a.element_size() == 4 else torch.int16
+    return a.numel() == b.numel() and torch.equal(a.contiguous().view(integers), b.contiguous().view(integers))
 
 
 def vectors(torch, n):
@@ -202,6 +221,65 @@ def check_selection(torch, kernels, failures):
                         floor = max(0, int(selector.state[THRESHOLD]) - (1 << 20))
 
 
+def shifted(torch, tensor, shift):
+    """The same values, so many elements off 16 bytes."""
+    storage = torch.zeros(tensor.numel() + shift, device="cuda", dtype=tensor.dtype)
+    storage[shift:] = tensor
+    return storage[shift:]
+
+
+def check_gradients(torch, kernels, failures):
+    """Every number of 16 bits, and vectors of every kind, added to what is owed."""
+    for dtype in (torch.bfloat16, torch.float16):
+        every = torch.arange(-(1 << 15), 1 << 15, device="cuda", dtype=torch.int32).to(torch.int16).view(dtype)
+        kinds = [("every number", every[every.float().isfinite()])]
+        kinds += [(kind, vector.to(dtype)) for kind, vector in vectors(torch, 100_003)]
+        for kind, gradient in kinds:
+            for shift in (0, 1, 8):
+                residual = shifted(torch, torch.linspace(-1, 1, gradient.numel(), device="cuda"), shift)
+                expected = residual + gradient.float()
+                selector = Selector(kernels, gradient.numel(), 77)
+                selector.step(residual, shifted(torch, gradient, shift), MASK, release=0)
+                indices, _ = reference(torch, expected, 77)
+                if not same_bits(torch, residual, expected) or not torch.equal(selector.result()[0], indices):
+                    failures.append(f"gradients: {dtype}, {kind}, offset {shift}")
+
+
+def ahead(deployed, residual, lookahead):
+    """Where the gradient is taken. Product and sum are rounded each by itself."""
+    return deployed if lookahead == 0 else (deployed + residual * lookahead).to(deployed.dtype)
+
+
+def check_weights(torch, kernels, failures):
+    """Updates taken back out of weights, with and without a look-ahead, and the look-ahead at what was sent."""
+    n, k = 100_003, 501
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for kind, change in vectors(torch, n):
+            if kind == "infinities":
+                continue  # infinity less itself has no bits of its own
+            for lookahead in (0.0, 0.5, 1.0):
+                for shift in (0, 3):
+                    deployed = shifted(torch, torch.randn(n, device="cuda").to(dtype), shift)
+                    residual = shifted(torch, torch.randn(n, device="cuda") * 1e-2, shift)
+                    moved = (ahead(deployed, residual, lookahead) + 0.1 * change).to(dtype)
+                    expected = residual + (moved - ahead(deployed, residual, lookahead)).float()
+                    trained = shifted(torch, moved, shift)
+                    selector = Selector(kernels, n, k)
+                    selector.take_back(trained, deployed, residual, MASK, lookahead)
+                    indices, values = reference(torch, expected, k)
+                    good = same_bits(torch, residual, expected) and torch.equal(selector.result()[0], indices)
+                    good = good and same_bits(torch, trained, ahead(deployed, expected, lookahead))
+
+                    # What is sent changes w and e at a few places.
+                    deployed[indices] = (deployed[indices] + values).to(dtype)
+                    residual[indices] *= 0.25
+                    name = "LookAhead" + dtype_name(torch, dtype)
+                    kernels.run(name, kernels.grid, trained, deployed, residual, indices.int(), 0, lookahead)
+                    good = good and same_bits(torch, trained[indices], ahead(deployed, residual, lookahead)[indices])
+                    if not good:
+                        failures.append(f"weights: {dtype}, {kind}, look-ahead {lookahead}, offset {shift}")
+
+
 def check_races(torch, kernels, failures):
     gradient = dict(vectors(torch, 500_000))["many ties"]
     selector = Selector(kernels, gradient.numel(), 70_000)
@@ -237,9 +315,10 @@ def check_updates(torch, kernels, failures):
     n, k, offset = 1_000_003, 40_000, 77
     vector = torch.randn(n, device="cuda")
     places = torch.randperm(n, device="cuda")[:k].sort().values.int()
-    values = torch.zeros(k, device="cuda")
-    kernels.run("Gather", kernels.grid, vector, places, values, 2.5)
-    if not same_bits(torch, values, vector[places.long()] * 2.5):
+    factors = torch.rand(k, device="cuda")
+    values = factors.clone()
+    kernels.run("Gather", kernels.grid, vector, places, values)
+    if not same_bits(torch, values, vector[places.long()] * factors):
         failures.append("Gather")
     expected = vector.clone()
     expected[places.long()] -= values
@@ -310,6 +389,38 @@ def time_all(torch, kernels, unmeasured):
                 torch.cuda.empty_cache()
 
 
+def time_weights(torch, kernels, unmeasured):
+    """One pass of the kernel against torch's operations, which take the update back, add it and look ahead."""
+    print("\n| n | weights | copy of n float32, ms | torch's operations, ms | TakeBack, ms | GB/s (20 n bytes; 16 bits: 14 n) |")
+    print("|---|---|---|---|---|---|")
+    for n in (1_000_000, 25_557_032, 100_000_000, 350_000_000):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            try:
+                residual, deployed = torch.randn(n, device="cuda"), torch.randn(n, device="cuda").to(dtype)
+                trained, target = ahead(deployed, residual, 0.5), torch.empty_like(residual)
+                copy = median_ms(torch, lambda: target.copy_(residual))
+
+                def operations():
+                    residual.add_((trained - ahead(deployed, residual, 0.5)).float())
+                    trained.copy_(ahead(deployed, residual, 0.5))
+
+                usual = median_ms(torch, operations)
+                selector = Selector(kernels, n, max(1, n // 1000))
+                name = "TakeBack" + dtype_name(torch, dtype)
+
+                def one_pass():
+                    # 3.3 sigmas up there are about as many candidates as a step of this density has.
+                    kernels.run("Begin", 1, selector.state, selector.histogram, selector.k)
+                    selector.collect(name, (trained, deployed), residual, 0x40530000, 0.5)
+
+                own = median_ms(torch, one_pass)
+                size = 8 + 3 * deployed.element_size()
+                print(f"| {n} | {dtype} | {copy:.3f} | {usual:.3f} | {own:.3f} | {size * 1e-6 * n / own:.0f} |")
+            except torch.cuda.OutOfMemoryError:
+                unmeasured.append(f"times of weights for n={n}, {dtype}: out of memory")
+                torch.cuda.empty_cache()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", help="the folder that PtxDump wrote")
@@ -331,6 +442,8 @@ def main():
         kernels = Kernels(torch, arguments.folder, group_size)
         print(f"{kernels.folder}, groups of {group_size}")
         check_selection(torch, kernels, failures)
+        check_gradients(torch, kernels, failures)
+        check_weights(torch, kernels, failures)
         check_updates(torch, kernels, failures)
     kernels = Kernels(torch, arguments.folder, 256)
     check_races(torch, kernels, failures)
@@ -338,6 +451,7 @@ def main():
     unmeasured += [f"the PTX in {name}, of another target" for name in sorted(skipped)]
     if not arguments.no_times:
         time_all(torch, kernels, unmeasured)
+        time_weights(torch, kernels, unmeasured)
     print("\nNot checked: " + "; ".join(unmeasured) + ".")
     for failure in failures[:50]:
         print("WRONG: " + failure)

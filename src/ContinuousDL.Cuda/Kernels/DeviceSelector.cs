@@ -299,7 +299,7 @@ internal sealed unsafe class DeviceSelector : IDisposable
 
     private static int Aligned(long addresses) => addresses % 16 == 0 ? 1 : 0;
 
-    private int LengthOf(int tensor) => (tensor + 1 < offsets.Length ? offsets[tensor + 1] : n) - offsets[tensor];
+    private int LengthOf(int tensor) => offsets[tensor + 1] - offsets[tensor];
 
     private int GridOf(int tensor) => Math.Min(queue.FullGrid, firstTiles[tensor + 1] - firstTiles[tensor]);
 
@@ -366,7 +366,9 @@ internal sealed unsafe class DeviceSelector : IDisposable
     /// <summary>Memory of the selector's own, whose address is asked for once; the default one is empty.</summary>
     private readonly struct Scratch(Tensor tensor) : IDisposable
     {
-        public KernelArgument View { get; } = DeviceMemory.View(tensor);
+        private readonly KernelArgument view = DeviceMemory.View(tensor);
+
+        public KernelArgument View => view.IsView ? view : KernelArgument.View(0, 0);
 
         public void Dispose() => tensor?.Dispose();
     }
