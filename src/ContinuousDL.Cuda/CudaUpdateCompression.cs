@@ -48,6 +48,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public CudaUpdateCompression(double density, ILogger<CudaUpdateCompression>? logger = null)
         : this(density, logger, FindQueue)
     {
+        ContinuousDLCuda.Enable(logger);
     }
 
     internal CudaUpdateCompression(double density, ILogger? logger, QueueSource source)
@@ -147,7 +148,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         foreach (var snapshot in snapshots) snapshot.Dispose();
     }
 
-    private static IKernelQueue? FindQueue(Device device, out string? problem)
+    /// <summary>Finds what runs the kernels on a device of this machine; a <see cref="QueueSource"/>.</summary>
+    internal static IKernelQueue? FindQueue(Device device, out string? problem)
     {
         problem = null;
         return device.type == DeviceType.CUDA ? CudaDevices.Default.Find(Math.Max(0, device.index), out problem) : null;

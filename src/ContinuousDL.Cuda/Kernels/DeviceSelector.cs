@@ -18,7 +18,7 @@ namespace ContinuousDL.Cuda.Kernels;
 /// each of about 4k candidates and 20 for each tile of 4,096 coordinates, beside the residual, which is the caller's. Not thread-safe.
 /// </para>
 /// </remarks>
-internal sealed unsafe class DeviceSelector : IDisposable
+internal sealed class DeviceSelector : IDisposable
 {
     /// <summary>Three digits make up the 31 bits of a magnitude, the highest first.</summary>
     private static readonly (int Shift, int Bits)[] Digits = [(20, 11), (10, 10), (0, 10)];
@@ -32,10 +32,9 @@ internal sealed unsafe class DeviceSelector : IDisposable
     private readonly int[] firstTiles;
     private readonly int n, tiles;
     private readonly Tensor state, histogram, coordinates, starts, counts, above, equal;
-    private readonly int[] hostState = GC.AllocateUninitializedArray<int>(SelectionState.Length, pinned: true);
+    private readonly HostMemory hostState;
     private Tensor? indices, candidates, selected, values;
-    private int[] hostIndices = [];
-    private float[] hostValues = [];
+    private HostMemory? hostIndices, hostValues;
     private int k, floor, margin = FirstMargin;
 
     /// <summary>Prepares for a vector.</summary>
@@ -66,6 +65,7 @@ internal sealed unsafe class DeviceSelector : IDisposable
         using var guard = no_grad();
         using var host = tensor(tileCoordinates);
         coordinates = host.to(residual.device, copy: true).DetachFromDisposeScope();
+        hostState = queue.AllocateHost(sizeof(int) * SelectionState.Length);
         state = Integers(SelectionState.Length);
         histogram = Integers(SelectionKernels.GreatestBins);
         starts = Integers(tiles);
@@ -78,10 +78,25 @@ internal sealed unsafe class DeviceSelector : IDisposable
     }
 
     /// <summary>The coordinates selected last, ascending. Valid until the next <see cref="Begin"/>.</summary>
-    public ReadOnlySpan<int> Indices => hostIndices.AsSpan(0, Count);
+    public ReadOnlySpan<int> Indices => Count == 0 ? [] : hostIndices!.Part<int>(0, Count);
 
-    /// <summary>Their values. Valid likewise.</summary>
-    public ReadOnlySpan<float> Values => hostValues.AsSpan(0, Count);
+    /// <summary>Their values. Valid likewise, after <see cref="Select"/>.</summary>
+    public ReadOnlySpan<float> Values => Count == 0 ? [] : hostValues!.Part<float>(0, Count);
+
+    /// <summary>The device's queue.</summary>
+    public IKernelQueue Queue => queue;
+
+    /// <summary>Whether all that was selected last is finite.</summary>
+    public bool IsFinite { get; private set; }
+
+    /// <summary>The state of a selection on the device, see <see cref="SelectionState"/>.</summary>
+    public KernelArgument StateView => DeviceMemory.View(state);
+
+    /// <summary>The selected coordinates on the device; as many as were to be selected.</summary>
+    public KernelArgument SelectedView => DeviceMemory.View(selected!);
+
+    /// <summary>The residual on the device.</summary>
+    public KernelArgument ResidualView => DeviceMemory.View(residual);
 
     /// <summary>How many were selected last.</summary>
     public int Count { get; private set; }
@@ -138,6 +153,15 @@ internal sealed unsafe class DeviceSelector : IDisposable
     /// <param name="release">Whether what is selected becomes zero in the residual; otherwise it stays, for <see cref="Subtract"/>.</param>
     public void Select(bool release)
     {
+        Enqueue(release);
+        queue.CopyToHost(hostValues!.Address, DeviceMemory.AddressOf(values!), sizeof(float) * (long)k);
+        Complete();
+    }
+
+    /// <summary>Puts a selection into the queue, and the copy of its coordinates. <see cref="Complete"/> is to be called before the next <see cref="Begin"/>.</summary>
+    /// <param name="release">Whether what is selected becomes zero in the residual.</param>
+    public void Enqueue(bool release)
+    {
         var (vector, stateView, bits) = (DeviceMemory.View(residual), DeviceMemory.View(state), DeviceMemory.View(candidates!));
         var counted = DeviceMemory.View(histogram);
         var grid = Math.Min(queue.FullGrid, tiles);
@@ -156,8 +180,19 @@ internal sealed unsafe class DeviceSelector : IDisposable
             nameof(SelectionKernels.Compact),
             grid,
             [vector, stateView, DeviceMemory.View(indices!), bits, first, tileStarts, tileCounts, places, ties, selectedView, valueView, k, floor, release ? 1 : 0]);
-        Fetch(stateView, selectedView, valueView);
-        MoveFloor();
+        queue.CopyToHost(hostState.Address, (nint)stateView.First, hostState.Length);
+        queue.CopyToHost(hostIndices!.Address, (nint)selectedView.First, sizeof(int) * (long)k);
+    }
+
+    /// <summary>Waits for the queue, and so for the coordinates.</summary>
+    public void Complete()
+    {
+        queue.Synchronize();
+        var told = hostState.Part<int>(0, SelectionState.Length);
+        Count = told[SelectionState.Selected];
+        LookedAtAll = told[SelectionState.WholeVector] != 0;
+        IsFinite = told[SelectionState.NonFinite] == 0;
+        MoveFloor(told);
     }
 
     /// <summary>Takes off the residual what was sent of the selected coordinates.</summary>
@@ -168,8 +203,8 @@ internal sealed unsafe class DeviceSelector : IDisposable
         if (sent.Length != Count) throw new ArgumentException($"{sent.Length} values for {Count} selected coordinates.", nameof(sent));
         if (Count == 0) return;
         var target = DeviceMemory.AddressOf(values!);
-        sent.CopyTo(hostValues);
-        queue.CopyToDevice(target, Address(hostValues), 4L * Count);
+        sent.CopyTo(hostValues!.Part<float>(0, Count));
+        queue.CopyToDevice(target, hostValues.Address, sizeof(float) * (long)Count);
         queue.Launch(
             nameof(UpdateKernels.Subtract),
             Math.Min(queue.FullGrid, (Count + queue.GroupSize - 1) / queue.GroupSize),
@@ -177,29 +212,17 @@ internal sealed unsafe class DeviceSelector : IDisposable
         queue.Synchronize();
     }
 
-    /// <summary>Frees the memory on the device.</summary>
+    /// <summary>Frees the memory, which the queue must not be using any more.</summary>
     public void Dispose()
     {
+        foreach (var memory in new[] { hostState, hostIndices, hostValues }) memory?.Dispose();
         foreach (var tensor in new[] { state, histogram, coordinates, starts, counts, above, equal, indices, candidates, selected, values }) tensor?.Dispose();
     }
 
-    private static nint Address<T>(T[] pinned)
-        where T : unmanaged => (nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetArrayDataReference(pinned));
-
-    private void Fetch(KernelArgument stateView, KernelArgument selectedView, KernelArgument valueView)
-    {
-        queue.CopyToHost(Address(hostState), (nint)stateView.First, 4L * hostState.Length);
-        queue.CopyToHost(Address(hostIndices), (nint)selectedView.First, 4L * k);
-        queue.CopyToHost(Address(hostValues), (nint)valueView.First, 4L * k);
-        queue.Synchronize();
-        Count = hostState[SelectionState.Selected];
-        LookedAtAll = hostState[SelectionState.WholeVector] != 0;
-    }
-
     /// <summary>Puts the next floor somewhat below the threshold, the further the more the last guess was at fault.</summary>
-    private void MoveFloor()
+    private void MoveFloor(ReadOnlySpan<int> told)
     {
-        var collected = hostState[SelectionState.Candidates];
+        var collected = told[SelectionState.Candidates];
         if (floor != int.MaxValue)
         {
             if (collected > candidates!.numel()) margin /= 4;
@@ -209,7 +232,7 @@ internal sealed unsafe class DeviceSelector : IDisposable
             margin = Math.Clamp(margin, LeastMargin, GreatestMargin);
         }
 
-        floor = Count < k || k == n ? 0 : Math.Max(0, hostState[SelectionState.Threshold] - 1 - margin);
+        floor = Count < k || k == n ? 0 : Math.Max(0, told[SelectionState.Threshold] - 1 - margin);
     }
 
     private void Resize(int count)
@@ -222,8 +245,10 @@ internal sealed unsafe class DeviceSelector : IDisposable
         candidates = Integers(capacity);
         selected = Integers(k);
         values = zeros(k, dtype: ScalarType.Float32, device: residual.device).DetachFromDisposeScope();
-        hostIndices = GC.AllocateUninitializedArray<int>(k, pinned: true);
-        hostValues = GC.AllocateUninitializedArray<float>(k, pinned: true);
+        hostIndices?.Dispose();
+        hostValues?.Dispose();
+        hostIndices = queue.AllocateHost(sizeof(int) * (long)k);
+        hostValues = queue.AllocateHost(sizeof(float) * (long)k);
     }
 
     private Tensor Integers(long length) => zeros(length, dtype: ScalarType.Int32, device: residual.device).DetachFromDisposeScope();

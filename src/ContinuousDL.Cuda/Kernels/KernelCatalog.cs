@@ -18,8 +18,12 @@ internal static class KernelCatalog
         Of(typeof(SelectionKernels), nameof(SelectionKernels.Compact)),
         Of(typeof(UpdateKernels), nameof(UpdateKernels.Gather)),
         Of(typeof(UpdateKernels), nameof(UpdateKernels.Subtract)),
-        Of(typeof(UpdateKernels), nameof(UpdateKernels.ScatterWords)),
-        Of(typeof(UpdateKernels), nameof(UpdateKernels.ScatterHalfWords)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.SumDigest)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.DigestChange)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.WriteModel)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.ReadModel)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.CopyModel)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.AddSelected)),
     }.ToDictionary(m => m.Name);
 
     private static MethodInfo Of(Type type, string name) => type.GetMethod(name, BindingFlags.Public | BindingFlags.Static)!;
