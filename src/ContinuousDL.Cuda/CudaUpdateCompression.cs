@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
 using Microsoft.Extensions.Logging;
@@ -17,13 +18,14 @@ namespace ContinuousDL.Cuda;
 /// <remarks>
 /// <para>
 /// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own add up and select, in torch's context and
-/// stream: one pass over update and residual, for whose result the host waits once. Elsewhere, or where the driver can't be loaded,
+/// stream: one pass over update and residual, and what is selected is added to the deployed weights there; the host waits once, for
+/// what changed. Elsewhere, or where the driver can't be loaded,
 /// plain TorchSharp operations do the same in a few passes more; the log says so once.
 /// </para>
 /// <para>
 /// Works on any device; on the CPU the result is bit for bit that of <see cref="UpdateCompression"/> without look-ahead and with
 /// the same TorchSharp optimizer, which is faster there. The library's own optimizers work, but keep their moments in main memory.
-/// Memory on the device: a copy of the trainable parameters and 4 bytes for each; with the kernels, 40 bytes for each coordinate
+/// Memory on the device: a copy of the trainable parameters and 4 bytes for each; with the kernels, 50 bytes for each coordinate
 /// that is sent, and a little more.
 /// </para>
 /// </remarks>
@@ -39,6 +41,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     private IUpdateRule? optimizer;
     private DeployedModel? model;
     private DeviceSelector? selector;
+    private SelectionDeployer? deployer;
+    private string? deployerProblem;
     private bool disposed;
 
     /// <summary>Makes the strategy.</summary>
@@ -143,6 +147,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public void Dispose()
     {
         disposed = true;
+        deployer?.Dispose();
         selector?.Dispose();
         residual?.Dispose();
         foreach (var snapshot in snapshots) snapshot.Dispose();
@@ -183,12 +188,27 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
             kernels.Accumulate(t, TakeUpdateBack(t).contiguous());
         }
 
+        if (Deployer(kernels) is { } deployer)
+        {
+            deployer.Deploy(kernels, k);
+            return;
+        }
+
         kernels.Select(release: false);
         sent.SetSparse(vector!.Layout.Length, kernels.Count);
         kernels.Indices.CopyTo(sent.Indices);
         kernels.Values.CopyTo(sent.Values);
         model!.Add(sent);
         kernels.Subtract(sent.Values);
+    }
+
+    /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
+    private SelectionDeployer? Deployer(DeviceSelector kernels)
+    {
+        if (deployer is not null || deployerProblem is not null) return deployer;
+        deployer = SelectionDeployer.TryMake(kernels.Queue, model!, out deployerProblem);
+        if (deployerProblem is not null) CudaLog.SumsInMainMemory(logger, deployerProblem);
+        return deployer;
     }
 
     /// <summary>Puts a parameter back to where it was before the optimizer's step.</summary>
