@@ -14,7 +14,8 @@ public static class ContinuousDLCudaBuilderExtensions
     /// <summary>
     /// Gives the trainer a <see cref="CudaUpdateCompression"/> at the options' density, with the look-ahead of the trainer's own
     /// default, where all of the model's parameters are on CUDA devices when the trainer is made; a strategy that the builder was
-    /// told of goes first. With the model elsewhere, nothing changes.
+    /// told of goes first. With the model elsewhere, nothing changes. Replicas of models on CUDA devices use the kernels from then on,
+    /// see <see cref="ContinuousDLCuda.Enable"/>.
     /// </summary>
     /// <example>
     /// <code>
@@ -30,6 +31,7 @@ public static class ContinuousDLCudaBuilderExtensions
         where TModule : nn.Module<Tensor, Tensor>
     {
         ArgumentNullException.ThrowIfNull(builder);
+        ContinuousDLCuda.Enable();
         builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IDefaultStrategy, CudaDefaultStrategy>(
             provider => new CudaDefaultStrategy(provider.GetService<ILogger<CudaUpdateCompression>>(), device => device.type == DeviceType.CUDA)));
         return builder;

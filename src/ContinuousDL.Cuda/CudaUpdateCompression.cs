@@ -2,9 +2,11 @@ using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
 using ContinuousDL.Deployment;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using TorchSharp;
@@ -19,8 +21,8 @@ namespace ContinuousDL.Cuda;
 /// <remarks>
 /// <para>
 /// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own take the update back, add it up, look ahead
-/// and select, in torch's context and stream: one pass over trained weights, deployed weights and residual, for whose result the host
-/// waits once. Elsewhere, or where the driver can't be loaded, plain TorchSharp operations do the same in some passes more; the log
+/// and select, in torch's context and stream: one pass over trained weights, deployed weights and residual. What a top-k selects is
+/// added to the deployed weights there; the host waits once, for what changed. Elsewhere, or where the driver can't be loaded, plain TorchSharp operations do the same in some passes more; the log
 /// says so once. The kernels are for contiguous parameters of float32, bfloat16 or float16; for others, plain operations take the
 /// update back.
 /// </para>
@@ -32,7 +34,7 @@ namespace ContinuousDL.Cuda;
 /// <para>
 /// Memory on the device, with or without look-ahead: a second copy of the parameters (the deployed ones with a look-ahead, otherwise
 /// one of the trainable ones that is the strategy's own) and 4 bytes for each trainable coordinate. The trained weights are always
-/// w + α·e, so that nobody keeps them from before the optimizer's step. With the kernels, 40 bytes more for each coordinate that a
+/// w + α·e, so that nobody keeps them from before the optimizer's step. With the kernels, 50 bytes more for each coordinate that a
 /// top-k sends, 8 for each that is drawn, and a little.
 /// </para>
 /// </remarks>
@@ -54,6 +56,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     private IUpdateRule? optimizer;
     private DeployedModel? model;
     private DeviceSelector? selector;
+    private SelectionDeployer? deployer;
+    private string? deployerProblem;
     private bool disposed;
 
     /// <summary>Makes the strategy with an exact top-k of the whole model.</summary>
@@ -75,6 +79,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public CudaUpdateCompression(IGradientCompressor compressor, double lookahead = 0, ILogger<CudaUpdateCompression>? logger = null)
         : this(compressor, lookahead, logger, FindQueue)
     {
+        ContinuousDLCuda.Enable(logger);
     }
 
     internal CudaUpdateCompression(IGradientCompressor compressor, double lookahead, ILogger? logger, QueueSource source)
@@ -203,12 +208,14 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public void Dispose()
     {
         disposed = true;
+        deployer?.Dispose();
         selector?.Dispose();
         residual?.Dispose();
         foreach (var copy in copies) copy.Dispose();
     }
 
-    private static IKernelQueue? FindQueue(Device device, out string? problem)
+    /// <summary>Finds what runs the kernels on a device of this machine; a <see cref="QueueSource"/>.</summary>
+    internal static IKernelQueue? FindQueue(Device device, out string? problem)
     {
         problem = null;
         return device.type == DeviceType.CUDA ? CudaDevices.Default.Find(Math.Max(0, device.index), out problem) : null;
@@ -252,6 +259,25 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     {
         kernels.Begin(k);
         for (var t = 0; t < weights.Length; t++) Accumulate(kernels, t);
+        Send(kernels, k);
+        var start = 0;
+        for (var t = 0; t < weights.Length; t++)
+        {
+            var end = start + CoordinateRange.CountBelow(kernels.Indices[start..], vector!.Layout.Offsets[t + 1]);
+            if (end > start) FollowSent(kernels, t, start..end);
+            start = end;
+        }
+    }
+
+    /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it.</summary>
+    private void Send(DeviceSelector kernels, int k)
+    {
+        if (k > 0 && Deployer(kernels) is { } deployer)
+        {
+            deployer.Deploy(kernels, k);
+            return;
+        }
+
         if (compressor is RandomKCompressor randomK)
         {
             randomK.Draw(vector!.Layout, sent);
@@ -267,7 +293,15 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         kernels.Values.CopyTo(sent.Values);
         model!.Add(sent);
         kernels.Subtract(sent.Values);
-        for (var t = 0; t < weights.Length; t++) FollowSent(kernels, t);
+    }
+
+    /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
+    private SelectionDeployer? Deployer(DeviceSelector kernels)
+    {
+        if (deployer is not null || deployerProblem is not null) return deployer;
+        deployer = SelectionDeployer.TryMake(kernels.Queue, model!, out deployerProblem);
+        if (deployerProblem is not null) CudaLog.SumsInMainMemory(logger, deployerProblem);
+        return deployer;
     }
 
     /// <summary>Takes the update of a tensor back, adds it to what is owed, and moves the trained weights ahead by that.</summary>
@@ -294,10 +328,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// What was sent has changed w and e: puts the trained weights right there or, without a look-ahead, the copy of what is trained and
     /// deployed in one.
     /// </summary>
-    private void FollowSent(DeviceSelector kernels, int t)
+    private void FollowSent(DeviceSelector kernels, int t, Range part)
     {
-        var part = vector!.SparseRange(sent, t);
-        if (part.Start.Value == part.End.Value) return;
         if (!direct[t])
         {
             using var scope = NewDisposeScope();
@@ -305,11 +337,11 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         }
         else if (lookahead > 0)
         {
-            kernels.LookAhead(t, part, vector.Parameters[t], weights[t], lookahead);
+            kernels.LookAhead(t, part, vector!.Parameters[t], weights[t], lookahead);
         }
         else
         {
-            kernels.LookAhead(t, part, weights[t], vector.Parameters[t], 0);
+            kernels.LookAhead(t, part, weights[t], vector!.Parameters[t], 0);
         }
     }
 

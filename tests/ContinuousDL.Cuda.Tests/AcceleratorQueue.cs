@@ -40,6 +40,8 @@ internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
         accelerator.Synchronize();
     }
 
+    public HostMemory AllocateHost(long bytes) => MainMemory.Allocate(bytes);
+
     public unsafe void CopyToHost(nint target, nint source, long bytes) => Buffer.MemoryCopy((void*)source, (void*)target, bytes, bytes);
 
     public void CopyToDevice(nint target, nint source, long bytes) => CopyToHost(target, source, bytes);

@@ -137,7 +137,7 @@ internal sealed unsafe partial class PtxInterpreter
         {
             case "ld":
                 var size = Size(parts[^1]);
-                var count = parts.Contains("v4") ? 4 : 1;
+                var count = parts.Contains("v4") ? 4 : parts.Contains("v2") ? 2 : 1;
                 var source = Address(thread, operands[^1], parts, size * count);
                 for (var i = 0; i < count; i++) thread.Registers[operands[i].Slot] = Load(source + (i * size), size);
                 break;
@@ -165,6 +165,12 @@ internal sealed unsafe partial class PtxInterpreter
                     ("s32", "s64") => (uint)A(),
                     ("u64", "u32") => (uint)A(),
                     ("u64" or "u32" or "s32", "u16") or ("u16" or "s16", "u32" or "s32") => (ushort)A(),
+                    ("u64", "u8") => (byte)A(),
+                    ("u32", "u64") => (uint)A(),
+                    ("u16", "u64") => (ushort)A(),
+                    ("u8", "u64") => (byte)A(),
+                    ("f64", "f32") => Double(Single(A())),
+                    ("rn", "f32") => Float((float)BitConverter.UInt64BitsToDouble(A())),
                     _ => throw Unknown(instruction),
                 });
                 break;
@@ -201,6 +207,8 @@ internal sealed unsafe partial class PtxInterpreter
                     ("mul.lo.s64", 3) => A() * B(),
                     ("mul.wide.u32", 3) => (ulong)(uint)A() * (uint)B(),
                     ("mad.lo.u64", 4) => (A() * B()) + C(),
+                    ("add.rn.f64", 3) => Double(BitConverter.UInt64BitsToDouble(A()) + BitConverter.UInt64BitsToDouble(B())),
+                    ("sub.rn.f64", 3) => Double(BitConverter.UInt64BitsToDouble(A()) - BitConverter.UInt64BitsToDouble(B())),
                     ("add.rn.f32", 3) => Float(Single(A()) + Single(B())),
                     ("sub.rn.f32", 3) => Float(Single(A()) - Single(B())),
                     ("mul.rn.f32", 3) => Float(Single(A()) * Single(B())),
@@ -215,6 +223,8 @@ internal sealed unsafe partial class PtxInterpreter
     private static float Single(ulong bits) => BitConverter.UInt32BitsToSingle((uint)bits);
 
     private static ulong Float(float value) => BitConverter.SingleToUInt32Bits(value);
+
+    private static ulong Double(double value) => BitConverter.DoubleToUInt64Bits(value);
 
     private static int Size(string type) => int.Parse(type.AsSpan(1), CultureInfo.InvariantCulture) / 8;
 
@@ -266,11 +276,12 @@ internal sealed unsafe partial class PtxInterpreter
 
     private static byte* First(byte[] pinned) => (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 
-    private static ulong Load(byte* address, int size) => size switch { 2 => *(ushort*)address, 4 => *(uint*)address, _ => *(ulong*)address };
+    private static ulong Load(byte* address, int size) => size switch { 1 => *address, 2 => *(ushort*)address, 4 => *(uint*)address, _ => *(ulong*)address };
 
     private static void Store(byte* address, int size, ulong value)
     {
-        if (size == 2) *(ushort*)address = (ushort)value;
+        if (size == 1) *address = (byte)value;
+        else if (size == 2) *(ushort*)address = (ushort)value;
         else if (size == 4) *(uint*)address = (uint)value;
         else *(ulong*)address = value;
     }

@@ -28,8 +28,12 @@ public partial class PtxTests
         ["Compact"] = ["red.or.shared.b32", "red.or.shared.b32"],
         ["Gather"] = [],
         ["Subtract"] = [],
-        ["ScatterWords"] = ["red.add.u64", "red.add.shared.u64"],
-        ["ScatterHalfWords"] = ["red.add.u64", "red.add.shared.u64"],
+        ["SumDigest"] = ["red.add.u64", "red.add.shared.u64"],
+        ["DigestChange"] = ["red.add.u64", "red.add.shared.u64"],
+        ["WriteModel"] = [],
+        ["ReadModel"] = [],
+        ["CopyModel"] = [],
+        ["AddSelected"] = ["red.add.u64", "red.add.shared.u64"],
     };
 
     /// <summary>Barriers of each kernel; too few would be a race that no CPU accelerator has to show.</summary>
@@ -46,8 +50,12 @@ public partial class PtxTests
         ["Compact"] = 3,
         ["Gather"] = 0,
         ["Subtract"] = 0,
-        ["ScatterWords"] = 2,
-        ["ScatterHalfWords"] = 2,
+        ["SumDigest"] = 2,
+        ["DigestChange"] = 2,
+        ["WriteModel"] = 0,
+        ["ReadModel"] = 0,
+        ["CopyModel"] = 0,
+        ["AddSelected"] = 2,
     };
 
     private static IEnumerable<TestCaseData> All =>
@@ -98,7 +106,7 @@ public partial class PtxTests
             var instruction = Instruction().Match(line);
             instruction.Success.Should().BeTrue("'{0}' is an instruction", line);
             Opcode().IsMatch(instruction.Groups["opcode"].Value).Should().BeTrue("'{0}' is meant", line);
-            Regex.Matches(line, @"%(?:p|r|rd|rs|f)\d+").Select(m => m.Value).Should().BeSubsetOf(registers);
+            Regex.Matches(line, @"%(?:p|r|rd|rs|f|fd)\d+").Select(m => m.Value).Should().BeSubsetOf(registers);
             Regex.Matches(line, @"L_\d+").Select(m => m.Value).Should().BeSubsetOf(labels);
         }
     }
@@ -107,8 +115,17 @@ public partial class PtxTests
     public void Nothing_is_spilled_fused_or_flushed((int Major, int Minor) target, string kernel)
     {
         var ptx = Ptx(target, kernel);
-        ptx.Should().NotContain(".local").And.NotContain("fma").And.NotContain(".ftz").And.NotContain(".approx").And.NotContain(".f64");
-        Regex.Matches(ptx, @"\b(?:add|sub|mul|mad|div)\.f32").Should().BeEmpty("an assembler may fuse what has no rounding of its own");
+        ptx.Should().NotContain(".local").And.NotContain("fma").And.NotContain(".ftz").And.NotContain(".approx");
+        Regex.Matches(ptx, @"\b(?:add|sub|mul|mad|div)\.f(?:32|64)").Should().BeEmpty("an assembler may fuse what has no rounding of its own");
+    }
+
+    [TestCaseSource(nameof(All))]
+    public void Conversions_of_numbers_are_those_of_float64_parameters_alone((int Major, int Minor) target, string kernel)
+    {
+        var ptx = Ptx(target, kernel);
+        string[] expected = kernel == nameof(ModelKernels.AddSelected) ? ["cvt.f64.f32", "cvt.rn.f32.f64"] : [];
+        Regex.Matches(ptx, @"\bcvt\.[\w.]*f(?:16|32|64)[\w.]*").Select(m => m.Value).Should().BeEquivalentTo(expected);
+        if (expected.Length == 0) ptx.Should().NotContain(".f64");
     }
 
     [TestCaseSource(nameof(All))]

@@ -13,8 +13,16 @@ internal static unsafe partial class DeviceMemory
     public static nint AddressOf(Tensor tensor)
     {
         if (!tensor.is_contiguous()) throw new ArgumentException($"The tensor of shape [{string.Join(", ", tensor.shape)}] is not contiguous; call contiguous() on it.", nameof(tensor));
-        var address = THSTensor_data(tensor.Handle);
+        var address = PlaceOf(tensor);
         torch.CheckForErrors();
+        return address;
+    }
+
+    /// <summary>As <see cref="AddressOf"/>, without a check: whether a tensor that was contiguous still is where it was.</summary>
+    /// <param name="tensor">The tensor, which is not disposed. Stays the caller's.</param>
+    public static nint PlaceOf(Tensor tensor)
+    {
+        var address = THSTensor_data(tensor.Handle);
         GC.KeepAlive(tensor);
         return address;
     }

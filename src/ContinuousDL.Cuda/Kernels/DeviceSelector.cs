@@ -19,7 +19,7 @@ namespace ContinuousDL.Cuda.Kernels;
 /// caller's. Not thread-safe.
 /// </para>
 /// </remarks>
-internal sealed unsafe class DeviceSelector : IDisposable
+internal sealed class DeviceSelector : IDisposable
 {
     /// <summary>Three digits make up the 31 bits of a magnitude, the highest first.</summary>
     private static readonly (int Shift, int Bits)[] Digits = [(20, 11), (10, 10), (0, 10)];
@@ -39,11 +39,10 @@ internal sealed unsafe class DeviceSelector : IDisposable
     private readonly int n, tiles;
     private readonly KernelArgument residual;
     private readonly Scratch state, histogram, coordinates, starts, counts, above, equal;
-    private readonly int[] hostState = GC.AllocateUninitializedArray<int>(SelectionState.Length, pinned: true);
+    private readonly HostMemory hostState;
     private Scratch indices, candidates, selected, values;
-    private int[] hostIndices = [];
-    private float[] hostValues = [];
-    private int k, wanted, floor, margin = FirstMargin;
+    private HostMemory? hostIndices, hostValues;
+    private int k, room, wanted, floor, margin = FirstMargin;
 
     /// <summary>Prepares for a vector.</summary>
     /// <param name="queue">The device's queue. Stays the caller's.</param>
@@ -74,6 +73,7 @@ internal sealed unsafe class DeviceSelector : IDisposable
         using var guard = no_grad();
         using var host = tensor(tileCoordinates);
         coordinates = new Scratch(host.to(device, copy: true).DetachFromDisposeScope());
+        hostState = queue.AllocateHost(sizeof(int) * SelectionState.Length);
         state = Integers(SelectionState.Length);
         histogram = Integers(SelectionKernels.GreatestBins);
         starts = Integers(tiles);
@@ -86,10 +86,25 @@ internal sealed unsafe class DeviceSelector : IDisposable
     }
 
     /// <summary>The coordinates selected last, ascending. Valid until the next <see cref="Begin"/>.</summary>
-    public ReadOnlySpan<int> Indices => hostIndices.AsSpan(0, Count);
+    public ReadOnlySpan<int> Indices => Count == 0 ? [] : hostIndices!.Part<int>(0, Count);
 
-    /// <summary>Their values. Valid likewise.</summary>
-    public ReadOnlySpan<float> Values => hostValues.AsSpan(0, Count);
+    /// <summary>Their values. Valid likewise, after <see cref="Select"/> or <see cref="Gather"/>.</summary>
+    public ReadOnlySpan<float> Values => Count == 0 ? [] : hostValues!.Part<float>(0, Count);
+
+    /// <summary>The device's queue.</summary>
+    public IKernelQueue Queue => queue;
+
+    /// <summary>Whether all that was selected last is finite.</summary>
+    public bool IsFinite { get; private set; }
+
+    /// <summary>The state of a selection on the device, see <see cref="SelectionState"/>.</summary>
+    public KernelArgument StateView => state.View;
+
+    /// <summary>The selected coordinates on the device; room for as many as were to be selected, or more.</summary>
+    public KernelArgument SelectedView => selected.View;
+
+    /// <summary>The residual on the device.</summary>
+    public KernelArgument ResidualView => residual;
 
     /// <summary>How many were selected last.</summary>
     public int Count { get; private set; }
@@ -185,6 +200,15 @@ internal sealed unsafe class DeviceSelector : IDisposable
     public void Select(bool release)
     {
         if (wanted == 0) return;
+        Enqueue(release);
+        queue.CopyToHost(hostValues!.Address, (nint)values.View.First, sizeof(float) * (long)k);
+        Complete();
+    }
+
+    /// <summary>Puts a selection of at least one into the queue, and the copy of its coordinates. <see cref="Complete"/> is to be called before the next <see cref="Begin"/>.</summary>
+    /// <param name="release">Whether what is selected becomes zero in the residual.</param>
+    public void Enqueue(bool release)
+    {
         var grid = Math.Min(queue.FullGrid, tiles);
         foreach (var (shift, digitBits) in Digits)
         {
@@ -216,13 +240,19 @@ internal sealed unsafe class DeviceSelector : IDisposable
                 floor,
                 release ? 1 : 0,
             ]);
-        queue.CopyToHost(Address(hostState), (nint)state.View.First, 4L * hostState.Length);
-        queue.CopyToHost(Address(hostIndices), (nint)selected.View.First, 4L * k);
-        queue.CopyToHost(Address(hostValues), (nint)values.View.First, 4L * k);
+        queue.CopyToHost(hostState.Address, (nint)state.View.First, hostState.Length);
+        queue.CopyToHost(hostIndices!.Address, (nint)selected.View.First, sizeof(int) * (long)k);
+    }
+
+    /// <summary>Waits for the queue, and so for the coordinates.</summary>
+    public void Complete()
+    {
         queue.Synchronize();
-        Count = hostState[SelectionState.Selected];
-        LookedAtAll = hostState[SelectionState.WholeVector] != 0;
-        MoveFloor();
+        var told = hostState.Part<int>(0, SelectionState.Length);
+        Count = told[SelectionState.Selected];
+        LookedAtAll = told[SelectionState.WholeVector] != 0;
+        IsFinite = told[SelectionState.NonFinite] == 0;
+        MoveFloor(told);
     }
 
     /// <summary>Takes coordinates that are given in place of a selection, and waits for their values.</summary>
@@ -234,14 +264,14 @@ internal sealed unsafe class DeviceSelector : IDisposable
         if (factors.Length != given.Length) throw new ArgumentException($"{factors.Length} factors for {given.Length} coordinates.", nameof(factors));
         Count = given.Length;
         if (Count == 0) return;
-        if (hostIndices.Length < Count) MakeRoom(Count);
-        given.CopyTo(hostIndices);
-        factors.CopyTo(hostValues);
+        if (room < Count) MakeRoom(Count);
+        given.CopyTo(hostIndices!.Part<int>(0, Count));
+        factors.CopyTo(hostValues!.Part<float>(0, Count));
         var (taken, read) = (selected.View.Part(0, Count, sizeof(int)), values.View.Part(0, Count, sizeof(float)));
-        queue.CopyToDevice((nint)taken.First, Address(hostIndices), 4L * Count);
-        queue.CopyToDevice((nint)read.First, Address(hostValues), 4L * Count);
+        queue.CopyToDevice((nint)taken.First, hostIndices.Address, sizeof(int) * (long)Count);
+        queue.CopyToDevice((nint)read.First, hostValues.Address, sizeof(float) * (long)Count);
         queue.Launch(nameof(UpdateKernels.Gather), GridFor(Count), [residual, taken, read]);
-        queue.CopyToHost(Address(hostValues), (nint)read.First, 4L * Count);
+        queue.CopyToHost(hostValues.Address, (nint)read.First, sizeof(float) * (long)Count);
         queue.Synchronize();
     }
 
@@ -278,20 +308,18 @@ internal sealed unsafe class DeviceSelector : IDisposable
         if (sent.Length != Count) throw new ArgumentException($"{sent.Length} values for {Count} selected coordinates.", nameof(sent));
         if (Count == 0) return;
         var taken = values.View.Part(0, Count, sizeof(float));
-        sent.CopyTo(hostValues);
-        queue.CopyToDevice((nint)taken.First, Address(hostValues), 4L * Count);
+        sent.CopyTo(hostValues!.Part<float>(0, Count));
+        queue.CopyToDevice((nint)taken.First, hostValues.Address, sizeof(float) * (long)Count);
         queue.Launch(nameof(UpdateKernels.Subtract), GridFor(Count), [residual, selected.View.Part(0, Count, sizeof(int)), taken]);
         queue.Synchronize();
     }
 
-    /// <summary>Frees the memory on the device.</summary>
+    /// <summary>Frees the memory, which the queue must not be using any more.</summary>
     public void Dispose()
     {
+        foreach (var memory in new[] { hostState, hostIndices, hostValues }) memory?.Dispose();
         foreach (var scratch in new[] { state, histogram, coordinates, starts, counts, above, equal, indices, candidates, selected, values }) scratch.Dispose();
     }
-
-    private static nint Address<T>(T[] pinned)
-        where T : unmanaged => (nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetArrayDataReference(pinned));
 
     private static string[] NamesOf(string method) => [.. DTypes.Select(d => KernelCatalog.NameFor(method, d))];
 
@@ -323,9 +351,9 @@ internal sealed unsafe class DeviceSelector : IDisposable
     }
 
     /// <summary>Puts the next floor somewhat below the threshold, the further the more the last guess was at fault.</summary>
-    private void MoveFloor()
+    private void MoveFloor(ReadOnlySpan<int> told)
     {
-        var collected = hostState[SelectionState.Candidates];
+        var collected = told[SelectionState.Candidates];
         if (floor != int.MaxValue)
         {
             if (collected > candidates.View.Length) margin /= 4;
@@ -335,7 +363,7 @@ internal sealed unsafe class DeviceSelector : IDisposable
             margin = Math.Clamp(margin, LeastMargin, GreatestMargin);
         }
 
-        floor = Count < k || k == n ? 0 : Math.Max(0, hostState[SelectionState.Threshold] - 1 - margin);
+        floor = Count < k || k == n ? 0 : Math.Max(0, told[SelectionState.Threshold] - 1 - margin);
     }
 
     private void Resize(int count)
@@ -347,18 +375,20 @@ internal sealed unsafe class DeviceSelector : IDisposable
         var capacity = Math.Min(n, (4L * k) + 4096);
         indices = Integers(capacity);
         candidates = Integers(capacity);
-        if (hostIndices.Length < k) MakeRoom(k);
+        if (room < k) MakeRoom(k);
     }
 
     /// <summary>Makes room for results.</summary>
     private void MakeRoom(int count)
     {
+        room = count;
+        foreach (var memory in new[] { hostIndices, hostValues }) memory?.Dispose();
         selected.Dispose();
         values.Dispose();
         selected = Integers(count);
         values = new Scratch(zeros(count, dtype: ScalarType.Float32, device: device).DetachFromDisposeScope());
-        hostIndices = GC.AllocateUninitializedArray<int>(count, pinned: true);
-        hostValues = GC.AllocateUninitializedArray<float>(count, pinned: true);
+        hostIndices = queue.AllocateHost(sizeof(int) * (long)count);
+        hostValues = queue.AllocateHost(sizeof(float) * (long)count);
     }
 
     private Scratch Integers(long length) => new(zeros(length, dtype: ScalarType.Int32, device: device).DetachFromDisposeScope());

@@ -23,8 +23,12 @@ internal static class KernelCatalog
         Of(typeof(SelectionKernels), nameof(SelectionKernels.Compact)),
         Of(typeof(UpdateKernels), nameof(UpdateKernels.Gather)),
         Of(typeof(UpdateKernels), nameof(UpdateKernels.Subtract)),
-        Of(typeof(UpdateKernels), nameof(UpdateKernels.ScatterWords)),
-        Of(typeof(UpdateKernels), nameof(UpdateKernels.ScatterHalfWords)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.SumDigest)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.DigestChange)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.WriteModel)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.ReadModel)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.CopyModel)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.AddSelected)),
     ]);
 
     /// <summary>The name of a kernel for tensors of a dtype.</summary>

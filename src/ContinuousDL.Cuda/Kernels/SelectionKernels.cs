@@ -38,6 +38,8 @@ internal static class SelectionKernels
     /// <summary>The words of a bitmap that has a bit for each coordinate of a tile.</summary>
     public const int BitmapWords = TileSize / 32;
 
+    private const int Infinity = 0x7f800000;
+
     /// <summary>Prepares the state for a selection. One group.</summary>
     /// <param name="state">The state, see <see cref="SelectionState"/>.</param>
     /// <param name="histogram"><see cref="GreatestBins"/> counts.</param>
@@ -291,7 +293,7 @@ internal static class SelectionKernels
                     var magnitude = candidates[c] & Mask;
                     if (magnitude < threshold || (magnitude == threshold && left == 0)) continue;
                     if (magnitude == threshold) left--;
-                    Take(vector, indices[c], selected, values, place, release);
+                    Take(vector, state, indices[c], selected, values, place, release);
                     place++;
                 }
             }
@@ -333,7 +335,7 @@ internal static class SelectionKernels
                     var tie = (same >> bit) & 1;
                     if (tie > left) continue;
                     left -= tie;
-                    Take(vector, begin + (word << 5) + bit, selected, values, place, release);
+                    Take(vector, state, begin + (word << 5) + bit, selected, values, place, release);
                     place++;
                 }
             }
@@ -354,10 +356,14 @@ internal static class SelectionKernels
     private static bool NeedsWholeVector(ArrayView<int> state, int capacity, int k, int floor) =>
         state[Candidates] > capacity || (state[Candidates] < k && floor > 0);
 
-    private static void Take(ArrayView<float> vector, int i, ArrayView<int> selected, ArrayView<float> values, int place, int release)
+    private static void Take(ArrayView<float> vector, ArrayView<int> state, int i, ArrayView<int> selected, ArrayView<float> values, int place, int release)
     {
+        var value = vector[i];
         selected[place] = i;
-        values[place] = vector[i];
+        values[place] = value;
+
+        // Whoever finds one says the same.
+        if (Magnitude(value) >= Infinity) state[NonFinite] = 1;
         if (release != 0) vector[i] = 0;
     }
 }

@@ -87,14 +87,14 @@ internal static partial class PtxCompiler
             return name;
         });
         ptx = ptx.Replace($".entry {entry}(", $".entry {EntryPoint(kernel)}(", StringComparison.Ordinal);
-        ptx = OpenRounding().Replace(ptx, "$1.rn.f32");
+        ptx = OpenRounding().Replace(ptx, "$1.rn.$2");
         return Target().Replace(ptx, $".target sm_{target.Major}{target.Minor}");
     }
 
     [GeneratedRegex(@"\b(?:(?<parameter>_[A-Za-z]+)_\d+|L_\d+)\b")]
     private static partial Regex NumberedName();
 
-    [GeneratedRegex(@"\b(add|sub|mul)\.f32\b")]
+    [GeneratedRegex(@"\b(add|sub|mul)\.(f32|f64)\b")]
     private static partial Regex OpenRounding();
 
     [GeneratedRegex(@"\.target sm_\d+")]

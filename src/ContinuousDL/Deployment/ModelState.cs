@@ -1,4 +1,3 @@
-using System.Buffers;
 using ContinuousDL.Parameters;
 using ContinuousDL.Wire;
 
@@ -6,8 +5,12 @@ namespace ContinuousDL.Deployment;
 
 /// <summary>A model's tensors together with what is known of their state: of which run, at which sequence, with which digest.</summary>
 /// <remarks>The tensors stay their owner's. Not thread-safe.</remarks>
-internal sealed class ModelState(ModelTensors tensors)
+/// <param name="tensors">The model's tensors.</param>
+/// <param name="twin">Another copy of the model that gets the same updates, if there is one.</param>
+internal sealed class ModelState(ModelTensors tensors, ModelState? twin = null) : IDisposable
 {
+    private readonly IModelAccess access = ModelAccess.Of(tensors, twin?.access);
+
     public ModelTensors Tensors { get; } = tensors;
 
     public ModelLayout Layout => Tensors.Layout;
@@ -64,25 +67,19 @@ internal sealed class ModelState(ModelTensors tensors)
     public ulong DigestAfter(ModelUpdate update, bool knowsPrevious = false)
     {
         var digest = update.IsWhole ? 0 : Digest;
-        var sections = update.GetSections(Layout);
-        while (sections.MoveNext())
+        if (!update.IsWhole && (!knowsPrevious || update.PreviousValues.IsEmpty))
         {
-            var entry = Layout.Entries[sections.Entry];
-            if (update.IsWhole)
+            digest += access.DigestChange(update);
+        }
+        else
+        {
+            var sections = update.GetSections(Layout);
+            while (sections.MoveNext())
             {
-                digest += StateDigest.Sum(entry, sections.Values);
-            }
-            else if (knowsPrevious && !sections.Previous.IsEmpty)
-            {
-                digest += StateDigest.Change(entry, sections.Coordinates, sections.Previous, sections.Values);
-            }
-            else
-            {
-                var rented = ArrayPool<byte>.Shared.Rent(sections.Values.Length);
-                var old = rented.AsSpan(0, sections.Values.Length);
-                Tensors.Slots[sections.Entry].Read(sections.Coordinates, old);
-                digest += StateDigest.Change(entry, sections.Coordinates, old, sections.Values);
-                ArrayPool<byte>.Shared.Return(rented);
+                var entry = Layout.Entries[sections.Entry];
+                digest += update.IsWhole
+                    ? StateDigest.Sum(entry, sections.Values)
+                    : StateDigest.Change(entry, sections.Coordinates, sections.Previous, sections.Values);
             }
         }
 
@@ -95,39 +92,27 @@ internal sealed class ModelState(ModelTensors tensors)
     /// <param name="digest">The digest after it, see <see cref="DigestAfter"/>.</param>
     public void Write(ModelUpdate update, ulong digest)
     {
-        var sections = update.GetSections(Layout);
-        while (sections.MoveNext())
-        {
-            var slot = Tensors.Slots[sections.Entry];
-            if (update.IsWhole) slot.WriteAll(sections.Values);
-            else slot.Write(sections.Coordinates, sections.Values);
-        }
-
+        access.Write(update);
         (RunId, Sequence, Digest) = (update.RunId, update.Sequence, digest);
     }
 
     /// <summary>Takes over the values of some coordinates, ascending, from another state of the same model.</summary>
-    public void Copy(ReadOnlySpan<int> coordinates, ModelState source)
-    {
-        for (var rest = coordinates; !rest.IsEmpty;)
-        {
-            var i = Layout.EntryOf(rest[0]);
-            var own = rest[..CoordinateRange.CountBelow(rest, Layout.Entries[i].End)];
-            var bytes = own.Length * Layout.Entries[i].ElementSize;
-            var rented = ArrayPool<byte>.Shared.Rent(bytes);
-            var values = rented.AsSpan(0, bytes);
-            source.Tensors.Slots[i].Read(own, values);
-            Tensors.Slots[i].Write(own, values);
-            ArrayPool<byte>.Shared.Return(rented);
-            rest = rest[own.Length..];
-        }
-    }
+    public void Copy(ReadOnlySpan<int> coordinates, ModelState source) => access.Copy(coordinates, source.access);
 
     /// <summary>Takes over all values from another state of the same model.</summary>
     public void CopyAll(ModelState source)
     {
         for (var i = 0; i < Tensors.Slots.Length; i++) Tensors.Slots[i].CopyFrom(source.Tensors.Slots[i]);
     }
+
+    /// <summary>The digest, computed from every value.</summary>
+    public ulong ComputeDigest() => access.ComputeDigest();
+
+    /// <summary>Reads the values of some coordinates, ascending, packed.</summary>
+    public void Read(ReadOnlySpan<int> coordinates, Span<byte> values) => access.Read(coordinates, values);
+
+    /// <summary>Gives back what working on the tensors has taken; they stay as they are.</summary>
+    public void Dispose() => access.Dispose();
 
     public ModelSnapshot CreateSnapshot() => new(Layout, Tensors.Slots, RunId, Sequence);
 

@@ -241,8 +241,13 @@ public sealed class UpdateCodec
             var bytes = header.IsWhole ? layout.SizeInBytes : SizeOf(used, layout);
             if (bytes > Array.MaxLength) throw new WireFormatException($"The message's values take {bytes:N0} bytes; an update can hold {Array.MaxLength:N0}.");
             values = ArrayPool<byte>.Shared.Rent((int)bytes);
-            if (header.IsRelative) previous = ArrayPool<byte>.Shared.Rent((int)bytes);
-            DecodeValues(header, state, used, values.AsSpan(0, (int)bytes), previous, ref reader);
+            if (header.IsRelative)
+            {
+                previous = ArrayPool<byte>.Shared.Rent((int)bytes);
+                state.Read(used, previous.AsSpan(0, (int)bytes));
+            }
+
+            DecodeValues(header, layout, used, values.AsSpan(0, (int)bytes), previous, ref reader);
             if (reader.EndSection() != frame.Payload.Length) throw new WireFormatException("The message has bytes that belong to nothing.");
             var identity = new UpdateIdentity(header.RunId ?? state.RunId, header.BaseSequence, header.Sequence, layout, header.StateDigest);
             return new ModelUpdate(identity, header.Count, header.IsWhole, coordinates, values, previous, (int)bytes);
@@ -270,10 +275,9 @@ public sealed class UpdateCodec
         return bytes;
     }
 
-    private static void DecodeValues(in UpdateHeader header, ModelState state, ReadOnlySpan<int> coordinates, Span<byte> values, Span<byte> previous, ref BitReader reader)
+    private static void DecodeValues(in UpdateHeader header, ModelLayout layout, ReadOnlySpan<int> coordinates, Span<byte> values, ReadOnlySpan<byte> previous, ref BitReader reader)
     {
         var seen = 0ul;
-        var layout = state.Layout;
         if (header.IsWhole)
         {
             foreach (var entry in layout.Entries)
@@ -289,11 +293,9 @@ public sealed class UpdateCodec
 
         while (!coordinates.IsEmpty)
         {
-            var index = layout.EntryOf(coordinates[0]);
-            var entry = layout.Entries[index];
+            var entry = layout.Entries[layout.EntryOf(coordinates[0])];
             var own = coordinates[..CoordinateRange.CountBelow(coordinates, entry.End)];
             var bytes = own.Length * entry.ElementSize;
-            if (header.IsRelative) state.Tensors.Slots[index].Read(own, previous[..bytes]);
             ValueCode.Decode(entry, header.ValuePrecision, header.IsRelative ? previous[..bytes] : [], values[..bytes], ref seen, ref reader);
             coordinates = coordinates[own.Length..];
             values = values[bytes..];
