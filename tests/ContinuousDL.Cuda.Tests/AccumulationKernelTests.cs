@@ -25,7 +25,7 @@ public class AccumulationKernelTests(bool interpreted)
     [Test]
     public void Gradients_of_each_dtype_are_added_for_every_size([ValueSource(nameof(DTypes))] ScalarType dtype)
     {
-        foreach (var n in interpreted ? [1, 9, 33, 4097] : new[] { 1, 2, 7, 8, 9, 31, 32, 33, 255, 256, 257, 4095, 4096, 4097, 10_007 })
+        foreach (var n in interpreted ? [1, 9, 33, 4097] : new[] { 1, 7, 8, 9, 31, 32, 33, 255, 257, 4096, 4097, 10_007 })
         {
             using var comparison = new Comparison(queue, new VectorLayout(n), dtype: dtype);
             for (var step = 0; step < 2; step++) comparison.Step(Vectors.HeavyTailed(n, step), Math.Max(1, n / 10), release: step == 0);
@@ -35,7 +35,7 @@ public class AccumulationKernelTests(bool interpreted)
     [Test]
     public void Gradients_of_each_dtype_are_added_wherever_they_lie([ValueSource(nameof(DTypes))] ScalarType dtype)
     {
-        foreach (var shift in interpreted ? [0, 3] : new[] { 0, 1, 2, 3, 4, 5, 8 })
+        foreach (var shift in interpreted ? [0, 3] : new[] { 0, 1, 2, 3, 4, 8 })
         {
             using var comparison = new Comparison(queue, new VectorLayout(40, 0, 4100, 3, 1000), shift, dtype: dtype);
             for (var step = 0; step < 2; step++) comparison.Step(Vectors.HeavyTailed(5143, step), 50, release: false, absent: step == 1 ? 2 : -1);
@@ -67,23 +67,23 @@ public class AccumulationKernelTests(bool interpreted)
     }
 
     [Test]
-    public void Updates_are_taken_back_for_every_size_and_look_ahead(
-        [ValueSource(nameof(DTypes))] ScalarType dtype, [Values(0, 0.5, 1)] double lookahead)
+    public void Updates_are_taken_back_for_every_size_and_look_ahead([ValueSource(nameof(DTypes))] ScalarType dtype)
     {
-        foreach (var n in interpreted ? [1, 9, 33, 4101] : new[] { 1, 2, 7, 8, 9, 31, 32, 33, 255, 256, 257, 4095, 4096, 4097, 10_007 })
+        var lookaheads = new[] { 0.5, 0, 1 };
+        foreach (var (i, n) in (interpreted ? [1, 9, 33, 4101] : new[] { 1, 2, 7, 8, 9, 31, 32, 33, 255, 256, 257, 4095, 4096, 4097, 10_007 }).Index())
         {
-            using var comparison = new WeightComparison(queue, new VectorLayout(n), dtype, lookahead, Vectors.HeavyTailed(n, 9));
-            for (var step = 0; step < 3; step++) comparison.Step(Scaled(Vectors.HeavyTailed(n, step), 0.1f), Math.Max(1, n / 20));
+            using var comparison = new WeightComparison(queue, new VectorLayout(n), dtype, lookaheads[i % 3], Vectors.HeavyTailed(n, 9));
+            for (var step = 0; step < 2; step++) comparison.Step(Scaled(Vectors.HeavyTailed(n, step), 0.1f), Math.Max(1, n / 20));
         }
     }
 
     [Test]
     public void Updates_are_taken_back_wherever_the_weights_lie([ValueSource(nameof(DTypes))] ScalarType dtype)
     {
-        foreach (var shift in interpreted ? [0, 5] : new[] { 0, 1, 2, 3, 4, 5, 8 })
+        foreach (var shift in interpreted ? [0, 5] : new[] { 0, 1, 2, 3, 4, 8 })
         {
             using var comparison = new WeightComparison(queue, new VectorLayout(40, 0, 4100, 3, 1000), dtype, 0.3, Vectors.HeavyTailed(5143, 7), shift);
-            for (var step = 0; step < 3; step++) comparison.Step(Scaled(Vectors.HeavyTailed(5143, step), 0.1f), 60, absent: step == 1 ? 2 : -1);
+            for (var step = 0; step < 2; step++) comparison.Step(Scaled(Vectors.HeavyTailed(5143, step), 0.1f), 60, absent: step == 1 ? 2 : -1);
         }
     }
 
@@ -91,7 +91,7 @@ public class AccumulationKernelTests(bool interpreted)
     public void Updates_are_taken_back_of_every_kind_of_values(
         [ValueSource(nameof(DTypes))] ScalarType dtype, [ValueSource(typeof(Vectors), nameof(Vectors.Kinds))] KeyValuePair<string, Func<int, int, float[]>> kind)
     {
-        var n = interpreted ? 700 : 5000;
+        var n = interpreted ? 500 : 2000;
         using var comparison = new WeightComparison(queue, new VectorLayout(n), dtype, 0.7, kind.Value(n, 1));
         for (var step = 0; step < 2; step++) comparison.Step(kind.Value(n, step + 2), 50);
     }
