@@ -112,6 +112,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     {
         ArgumentNullException.ThrowIfNull(trainable);
         if (vector is not null) throw new InvalidOperationException($"This {nameof(CudaUpdateCompression)} serves a trainer already; make a new one for each.");
+        using var scope = NewDisposeScope();
         using var guard = no_grad();
         residual = zeros(trainable.Layout.Length, dtype: ScalarType.Float32, device: trainable.Parameters[0].device).DetachFromDisposeScope();
         (vector, optimizer, model) = (trainable, rule, deployed);
@@ -188,7 +189,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
             using var values = FloatView.Of(loaded);
             for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
             {
-                reader.BaseStream.ReadExactly(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
+                reader.ReadExactly(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
             }
 
             compressor.LoadState(reader);
