@@ -18,9 +18,9 @@ namespace ContinuousDL.Cuda;
 /// <remarks>
 /// <para>
 /// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own add up and select, in torch's context and
-/// stream: one pass over update and residual, and what is selected is added to the deployed weights there; the host waits once, for
-/// what changed. Elsewhere, or where the driver can't be loaded,
-/// plain TorchSharp operations do the same in a few passes more; the log says so once.
+/// stream: one pass over update and residual, and what is selected is added to the deployed weights there; the host waits once,
+/// for what changed. Elsewhere, or where the driver can't be loaded, plain TorchSharp operations do the same in a few passes more;
+/// the log says so once.
 /// </para>
 /// <para>
 /// Works on any device; on the CPU the result is bit for bit that of <see cref="UpdateCompression"/> without look-ahead and with
@@ -188,9 +188,9 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
             kernels.Accumulate(t, TakeUpdateBack(t).contiguous());
         }
 
-        if (Deployer(kernels) is { } deployer)
+        if (FindDeployer(kernels) is { } onDevice)
         {
-            deployer.Deploy(kernels, k);
+            onDevice.Deploy(kernels, k);
             return;
         }
 
@@ -203,7 +203,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     }
 
     /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
-    private SelectionDeployer? Deployer(DeviceSelector kernels)
+    private SelectionDeployer? FindDeployer(DeviceSelector kernels)
     {
         if (deployer is not null || deployerProblem is not null) return deployer;
         deployer = SelectionDeployer.TryMake(kernels.Queue, model!, out deployerProblem);

@@ -21,6 +21,7 @@ namespace ContinuousDL.Cuda.Kernels;
 internal static class ModelKernels
 {
     private const uint Magnitude = int.MaxValue, Sign = 0x80000000, SingleInfinity = 0x7f800000;
+    private const ulong ValueFactor = 0xd6e8feb86659fd93;
 
     /// <summary>Adds up the digest of a model's state.</summary>
     /// <param name="memory">The model's memory.</param>
@@ -159,8 +160,6 @@ internal static class ModelKernels
 
         EndSum(sum, change, digest);
     }
-
-    private const ulong ValueFactor = 0xd6e8feb86659fd93;
 
     private static long First => ((long)Grid.IdxX * Group.DimX) + Group.IdxX;
 
