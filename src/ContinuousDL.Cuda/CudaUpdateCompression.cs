@@ -22,9 +22,9 @@ namespace ContinuousDL.Cuda;
 /// <para>
 /// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own take the update back, add it up, look ahead
 /// and select, in torch's context and stream: one pass over trained weights, deployed weights and residual. What a top-k selects is
-/// added to the deployed weights there; the host waits once, for what changed. Elsewhere, or where the driver can't be loaded, plain TorchSharp operations do the same in some passes more; the log
-/// says so once. The kernels are for contiguous parameters of float32, bfloat16 or float16; for others, plain operations take the
-/// update back.
+/// added to the deployed weights there; the host waits once, for what changed. Elsewhere, or where the driver can't be loaded,
+/// plain TorchSharp operations do the same in some passes more; the log says so once. The kernels are for contiguous parameters of
+/// float32, bfloat16 or float16; for others, plain operations take the update back.
 /// </para>
 /// <para>
 /// Works on any device; on the CPU the result is bit for bit that of <see cref="UpdateCompression"/> with the same compressor,
@@ -273,9 +273,9 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it.</summary>
     private void Send(DeviceSelector kernels, int k)
     {
-        if (k > 0 && Deployer(kernels) is { } deployer)
+        if (k > 0 && FindDeployer(kernels) is { } onDevice)
         {
-            deployer.Deploy(kernels, k);
+            onDevice.Deploy(kernels, k);
             return;
         }
 
@@ -297,7 +297,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     }
 
     /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
-    private SelectionDeployer? Deployer(DeviceSelector kernels)
+    private SelectionDeployer? FindDeployer(DeviceSelector kernels)
     {
         if (deployer is not null || deployerProblem is not null) return deployer;
         deployer = SelectionDeployer.TryMake(kernels.Queue, model!, out deployerProblem);

@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
 using ContinuousDL.Cuda.Tests.TestDouble;
 using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
@@ -151,6 +152,27 @@ public class DeviceReplicaTests
         run.OnDevice.Verify().Should().BeTrue();
         run.Apply(run.OnDevice, update, messages: false);
         run.OnDevice.Verify().Should().BeTrue();
+    }
+
+    [Test]
+    public void What_a_copy_may_still_read_is_not_overwritten()
+    {
+        using var expectedModel = new MixedModel(20, 1);
+        using var model = new MixedModel(20, 1);
+        var tensors = ModelTensors.Of(expectedModel);
+        using var expected = new HostModelAccess(tensors);
+        using var access = DeviceModel.TryMake(device, ModelTensors.Of(model), null, out _)!;
+        var random = new Random(1);
+        for (var round = 0; round < 5; round++)
+        {
+            // Nothing waits for a write, and the test double refuses to be waited for once a copy's source was overwritten.
+            using var update = MixedModel.Update(tensors, 30 + round, random);
+            expected.Write(update);
+            access.Write(update);
+        }
+
+        access.ComputeDigest().Should().Be(expected.ComputeDigest());
+        TestModels.State(model).Should().Equal(TestModels.State(expectedModel));
     }
 
     /// <summary>A trainer with a replica in main memory and one whose updates are applied by the kernels.</summary>

@@ -1,8 +1,9 @@
 using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
-using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
 using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
 using ContinuousDL.Tests;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -154,6 +155,84 @@ public class GpuTests
 
         replica.Digest.Should().Be(trainer.Deployed.Digest);
         (before - FreeMemory()).Should().BeLessThan(4 << 20, "a leak of a float in each step and parameter would be more");
+    }
+
+    [TestCase(61, 255)]
+    [TestCase(61, int.MaxValue)]
+    [TestCase(2_000_000, 200_000)]
+    public void A_model_worked_on_by_the_kernels_is_one_worked_on_in_main_memory(int n, int count)
+    {
+        using var expectedModel = new MixedModel(n, 1);
+        using var model = new MixedModel(n, 1, device(DeviceType.CUDA, 0));
+        using var twinModel = new MixedModel(n, 1, device(DeviceType.CUDA, 0));
+        var (expectedTensors, tensors) = (ModelTensors.Of(expectedModel), ModelTensors.Of(model));
+        using var expected = new HostModelAccess(expectedTensors);
+        using var access = DeviceModel.TryMake(Queue(0), tensors, null, out _)!;
+        using var twin = DeviceModel.TryMake(Queue(0), ModelTensors.Of(twinModel), access, out _)!;
+        access.ComputeDigest().Should().Be(expected.ComputeDigest());
+        for (var round = 0; round < 3; round++)
+        {
+            using var update = MixedModel.Update(expectedTensors, Math.Min(count, expectedTensors.Layout.Count), new Random(round));
+            access.DigestChange(update).Should().Be(expected.DigestChange(update));
+            var values = new byte[update.Values.Length];
+            access.Read(update.Coordinates, values);
+            values.AsSpan().SequenceEqual(update.PreviousValues).Should().BeTrue();
+            expected.Write(update);
+            access.Write(update);
+            twin.Copy(update.Coordinates, access);
+            tensors.ComputeDigest().Should().Be(update.StateDigest, "that is what torch reads");
+            twin.ComputeDigest().Should().Be(update.StateDigest);
+        }
+    }
+
+    [Test]
+    public void A_replica_on_the_device_follows_a_thousand_updates_while_it_answers([Values] DeployedValuePrecision precision)
+    {
+        ContinuousDLCuda.Enable();
+        using var model = TestModels.WithBatchNorm();
+        _ = model.to(DeviceType.CUDA, 0);
+        using var trainer = new ProactiveTrainer(
+            model,
+            nn.CrossEntropyLoss(),
+            optim.SGD(model.parameters(), 0.05),
+            new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4, DeployedValuePrecision = precision },
+            new ProactiveTrainerComponents { Strategy = new CudaUpdateCompression(0.05) });
+        using var onDevice = new ModelReplica<Sequential>(
+            () =>
+            {
+                var module = TestModels.WithBatchNorm();
+                _ = module.to(DeviceType.CUDA, 0);
+                return module;
+            },
+            trainer.CreateSnapshot());
+        using var inMainMemory = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
+        for (var step = 0; step < 1000; step++)
+        {
+            using var scope = NewDisposeScope();
+            var (inputs, targets) = TestModels.Arrivals(4, step);
+            using var result = trainer.Step(inputs, targets);
+            using var predicted = onDevice.Predict(inputs.to(DeviceType.CUDA, 0));
+            onDevice.Apply(result.Update!).Should().BeTrue();
+            inMainMemory.Apply(result.Update!).Should().BeTrue();
+            if (step % 100 == 0) onDevice.Verify().Should().BeTrue();
+        }
+
+        onDevice.Verify().Should().BeTrue();
+        inMainMemory.Verify().Should().BeTrue();
+        onDevice.Digest.Should().Be(trainer.Deployed.Digest);
+        onDevice.CreateSnapshot().StateDigest.Should().Be(trainer.CreateSnapshot().StateDigest);
+    }
+
+    [TestCase(ScalarType.Float32)]
+    [TestCase(ScalarType.BFloat16)]
+    [TestCase(ScalarType.Float16)]
+    [TestCase(ScalarType.Float64)]
+    public void What_is_added_on_the_device_is_what_the_deployed_model_adds(ScalarType dtype)
+    {
+        foreach (var precision in Enum.GetValues<DeployedValuePrecision>())
+        {
+            SelectionDeployerTests.Compare(Queue(0), [dtype], precision, separate: true, n: 300_000, k: 30_000, seed: 1, device(DeviceType.CUDA, 0));
+        }
     }
 
     private static CudaDevice Queue(int ordinal) =>

@@ -32,21 +32,22 @@ internal sealed class MixedModel : nn.Module
 
     /// <param name="n">About a twelfth of the number of coordinates.</param>
     /// <param name="seed">What the bits are drawn from.</param>
-    public MixedModel(int n, int seed)
+    /// <param name="device">Where its tensors are. Default: main memory.</param>
+    public MixedModel(int n, int seed, Device? device = null)
         : base("mixed")
     {
         using var guard = no_grad();
         var random = new Random(seed);
         foreach (var (name, dtype, shape) in Parameters)
         {
-            var parameter = new Parameter(Draw(random, dtype, shape(n)), requires_grad: false);
+            var parameter = new Parameter(Draw(random, dtype, shape(n), device ?? CPU), requires_grad: false);
             tensors.Add(parameter);
             register_parameter(name, parameter);
         }
 
         foreach (var (name, dtype, shape) in Buffers)
         {
-            tensors.Add(Draw(random, dtype, shape(n)));
+            tensors.Add(Draw(random, dtype, shape(n), device ?? CPU));
             register_buffer(name, tensors[^1]);
         }
     }
@@ -86,14 +87,14 @@ internal sealed class MixedModel : nn.Module
         base.Dispose(disposing);
     }
 
-    private static Tensor Draw(Random random, ScalarType dtype, long[] shape)
+    private static Tensor Draw(Random random, ScalarType dtype, long[] shape, Device device)
     {
-        var result = zeros(shape, dtype: dtype);
-        if (result.numel() == 0) return result;
+        using var result = zeros(shape, dtype: dtype);
+        if (result.numel() == 0) return result.to(device, copy: true);
         var bytes = new byte[result.numel() * result.element_size()];
         random.NextBytes(bytes);
         if (dtype == ScalarType.Bool) foreach (ref var value in bytes.AsSpan()) value &= 1;
         bytes.CopyTo(result.bytes);
-        return result;
+        return result.to(device, copy: true);
     }
 }

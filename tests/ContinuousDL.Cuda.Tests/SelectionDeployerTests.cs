@@ -121,12 +121,13 @@ public class SelectionDeployerTests
     }
 
     /// <summary>Steps of a residual in main memory and its deployed model, and of another by the kernels.</summary>
-    private static void Compare(IKernelQueue queue, ScalarType[] dtypes, DeployedValuePrecision precision, bool separate, int n, int k, int seed)
+    internal static void Compare(
+        IKernelQueue queue, ScalarType[] dtypes, DeployedValuePrecision precision, bool separate, int n, int k, int seed, Device? place = null)
     {
         using var host = new Side(dtypes, precision, separate, n);
-        using var device = new Side(dtypes, precision, separate, n);
+        using var device = new Side(dtypes, precision, separate, n, place);
         var layout = host.Vector.Layout;
-        using var residual = zeros(layout.Length);
+        using var residual = zeros(layout.Length, device: place ?? CPU);
         using var selector = new DeviceSelector(queue, residual, layout);
         using var deployer = SelectionDeployer.TryMake(queue, device.Deployed, out _)!;
         var owed = new float[layout.Length];
@@ -141,7 +142,7 @@ public class SelectionDeployerTests
             for (var t = 0; t < layout.TensorCount; t++)
             {
                 using var added = tensor(gradient[layout[t]]);
-                using var aligned = added.clone();
+                using var aligned = added.to(residual.device, copy: true);
                 selector.Accumulate(t, aligned);
             }
 
@@ -152,15 +153,21 @@ public class SelectionDeployerTests
             host.Deployed.Add(sent);
             for (var j = 0; j < sent.Indices.Length; j++) owed[sent.Indices[j]] -= sent.Values[j];
 
-            MemoryMarshal.AsBytes<float>(owed).SequenceEqual(TestModels.Bytes(residual)).Should().BeTrue("what is owed is the same");
+            MemoryMarshal.AsBytes<float>(owed).SequenceEqual(Bytes(residual)).Should().BeTrue("what is owed is the same");
             using var actual = device.Deployed.Commit();
             using var expected = host.Deployed.Commit();
             actual.Coordinates.SequenceEqual(expected.Coordinates).Should().BeTrue("the coordinates are the same");
             actual.Values.SequenceEqual(expected.Values).Should().BeTrue("the values are the same");
             actual.PreviousValues.SequenceEqual(expected.PreviousValues).Should().BeTrue("the values before are the same");
             actual.StateDigest.Should().Be(expected.StateDigest);
-            for (var t = 0; t < layout.TensorCount; t++) TestModels.Bytes(device.Deployed.Parameter(t)).SequenceEqual(TestModels.Bytes(host.Deployed.Parameter(t))).Should().BeTrue("the deployed values are the same");
+            for (var t = 0; t < layout.TensorCount; t++) Bytes(device.Deployed.Parameter(t)).SequenceEqual(TestModels.Bytes(host.Deployed.Parameter(t))).Should().BeTrue("the deployed values are the same");
         }
+    }
+
+    private static byte[] Bytes(Tensor tensor)
+    {
+        using var host = tensor.cpu();
+        return TestModels.Bytes(host);
     }
 
     /// <summary>A model with its deployed copy.</summary>
@@ -168,9 +175,9 @@ public class SelectionDeployerTests
     {
         private readonly IUpdateRule rule;
 
-        public Side(ScalarType[] dtypes, DeployedValuePrecision precision, bool separate, int n)
+        public Side(ScalarType[] dtypes, DeployedValuePrecision precision, bool separate, int n, Device? place = null)
         {
-            Module = new Weights(dtypes, n);
+            Module = new Weights(dtypes, n, place ?? CPU);
             var tensors = ModelTensors.Of(Module);
             rule = new TorchOptimizerRule(optim.SGD(Module.Trained, 0.1));
             Vector = new TrainableVector(tensors, rule);
@@ -197,22 +204,25 @@ public class SelectionDeployerTests
     {
         private readonly List<Tensor> tensors = [];
 
-        public Weights(ScalarType[] dtypes, int n)
+        public Weights(ScalarType[] dtypes, int n, Device place)
             : base("weights")
         {
             using var guard = no_grad();
             using var generator = new Generator(7, CPU);
-            tensors.Add(new Parameter(randn(11, generator: generator)));
+            using var untrained = randn(11, generator: generator);
+            tensors.Add(new Parameter(untrained.to(place, copy: true)));
             register_parameter("fixed", (Parameter)tensors[0]);
             for (var t = 0; t < dtypes.Length; t++)
             {
                 using var drawn = randn(n, generator: generator);
-                var parameter = new Parameter(drawn.to(dtypes[t], copy: true));
+                using var rounded = drawn.to(dtypes[t]);
+                var parameter = new Parameter(rounded.to(place, copy: true));
                 tensors.Add(parameter);
                 register_parameter($"weight{t}", parameter);
             }
 
-            tensors.Add(randn(5, generator: generator));
+            using var mean = randn(5, generator: generator);
+            tensors.Add(mean.to(place, copy: true));
             register_buffer("mean", tensors[^1]);
         }
 

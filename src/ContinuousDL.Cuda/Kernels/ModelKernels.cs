@@ -21,6 +21,7 @@ namespace ContinuousDL.Cuda.Kernels;
 internal static class ModelKernels
 {
     private const uint Magnitude = int.MaxValue, Sign = 0x80000000, SingleInfinity = 0x7f800000;
+    private const ulong ValueFactor = 0xd6e8feb86659fd93;
 
     /// <summary>Adds up the digest of a model's state.</summary>
     /// <param name="memory">The model's memory.</param>
@@ -160,8 +161,6 @@ internal static class ModelKernels
         EndSum(sum, change, digest);
     }
 
-    private const ulong ValueFactor = 0xd6e8feb86659fd93;
-
     private static long First => ((long)Grid.IdxX * Group.DimX) + Group.IdxX;
 
     private static long Stride => (long)Grid.DimX * Group.DimX;
@@ -200,7 +199,7 @@ internal static class ModelKernels
 
     /// <summary>
     /// <see cref="Scalars.Add"/>, and for float32 the sum of the deployed model. 16-bit numbers are made and read in integers, so that
-    /// a device rounds as the CPU does, whatever its conversions are.
+    /// a device rounds as the CPU does, whatever its conversions are. The addend is not 0: zeros are never selected.
     /// </summary>
     private static (ulong Bits, float Applied) Add(int format, ulong old, float addend)
     {
@@ -228,10 +227,8 @@ internal static class ModelKernels
             return (rounded, Interop.IntAsFloat(FromHalf(rounded)) - value);
         }
 
-        // What nothing is added to stays as it is, rounded or not.
-        if (format != NumberFormat.Single && (Interop.FloatAsInt(addend) & Magnitude) == 0) sum = single;
-        else if (format == NumberFormat.SingleAsBFloat16) sum = Finite(ToBFloat16(sum) << 16, sum, 0x7f7f0000);
-        else if (format == NumberFormat.SingleAsHalf) sum = Finite(FromHalf(ToHalf(sum)), sum, 0x477fe000);
+        if (format == NumberFormat.SingleAsBFloat16) sum = Finite(ToBFloat16(sum) << 16, sum, 0x7f7f0000);
+        if (format == NumberFormat.SingleAsHalf) sum = Finite(FromHalf(ToHalf(sum)), sum, 0x477fe000);
         return (sum, Interop.IntAsFloat(sum) - value);
     }
 

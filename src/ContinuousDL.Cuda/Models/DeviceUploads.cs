@@ -107,15 +107,28 @@ internal sealed class DeviceUploads : IDisposable
         now.IsUnderWay = before.IsUnderWay = false;
     }
 
-    /// <summary>Frees the memory.</summary>
+    /// <summary>Frees the memory, when no copy reads it any more.</summary>
     public void Dispose()
     {
         lock (Gate)
         {
+            if (now.IsUnderWay || before.IsUnderWay) WaitForGood();
             now.Dispose();
             before.Dispose();
             hostSum?.Dispose();
             deviceSum?.Dispose();
+        }
+    }
+
+    private void WaitForGood()
+    {
+        try
+        {
+            Wait();
+        }
+        catch (CudaDriverException)
+        {
+            // A device that has failed reads nothing any more, and whoever uses it is told by the next call.
         }
     }
 

@@ -37,12 +37,12 @@ internal sealed class TensorTable : IDisposable
     /// <returns>The table, which is the caller's; null where kernels can't address the tensors.</returns>
     public static TensorTable? TryMake(IKernelQueue queue, IEnumerable<Row> rows, out string? problem)
     {
-        Row[] used = [.. rows.Where(r => r.Slot.Entry.Length > 0)];
-        problem = null;
-        foreach (var (slot, first) in used.Select(r => (r.Slot, used[0].Slot)))
+        Row[] all = [.. rows];
+        Row[] used = [.. all.Where(r => r.Slot.Entry.Length > 0)];
+        problem = all.Select(r => (r.Slot.Tensor.device_type, r.Slot.Tensor.device_index)).Distinct().Count() > 1 ? "the tensors are on several devices" : null;
+        foreach (var (slot, _, _) in used)
         {
-            if ((slot.Tensor.device_type, slot.Tensor.device_index) != (first.Tensor.device_type, first.Tensor.device_index)) problem = "the tensors are on several devices";
-            else if (!slot.Tensor.is_contiguous()) problem = $"the tensor '{slot.Entry.Name}' is not contiguous";
+            if (!slot.Tensor.is_contiguous()) problem = $"the tensor '{slot.Entry.Name}' is not contiguous";
             else if (DeviceMemory.AddressOf(slot.Tensor) % slot.Entry.ElementSize != 0) problem = $"the tensor '{slot.Entry.Name}' is not aligned";
             if (problem is not null) return null;
         }
