@@ -210,73 +210,33 @@ internal static class ModelKernels
             return (Interop.FloatAsInt(wideSum), (float)(wideSum - wide));
         }
 
-        var single = (uint)old;
-        if (format == NumberFormat.BFloat16) single <<= 16;
-        if (format == NumberFormat.Half) single = FromHalf(single);
-        var value = Interop.IntAsFloat(single);
-        var sum = Interop.FloatAsInt(value + addend);
         if (format == NumberFormat.BFloat16)
         {
-            var rounded = ToBFloat16(sum);
-            return (rounded, Interop.IntAsFloat(rounded << 16) - value);
+            var weight = BFloat16Elements.Read((ushort)old);
+            var rounded = BFloat16Elements.Nearest(weight + addend);
+            return (rounded, BFloat16Elements.Read(rounded) - weight);
         }
 
         if (format == NumberFormat.Half)
         {
-            var rounded = ToHalf(sum);
-            return (rounded, Interop.IntAsFloat(FromHalf(rounded)) - value);
+            var weight = Float16Elements.Read((ushort)old);
+            var rounded = Float16Elements.Nearest(weight + addend);
+            return (rounded, Float16Elements.Read(rounded) - weight);
         }
 
-        if (format == NumberFormat.SingleAsBFloat16) sum = Finite(ToBFloat16(sum) << 16, sum, 0x7f7f0000);
-        if (format == NumberFormat.SingleAsHalf) sum = Finite(FromHalf(ToHalf(sum)), sum, 0x477fe000);
-        return (sum, Interop.IntAsFloat(sum) - value);
+        // What nothing is added to stays as it is, rounded or not.
+        var value = Interop.IntAsFloat((uint)old);
+        var sum = value + addend;
+        var bits = Interop.FloatAsInt(sum);
+        if (format != NumberFormat.Single && (Interop.FloatAsInt(addend) & Magnitude) == 0) bits = (uint)old;
+        else if (format == NumberFormat.SingleAsBFloat16) bits = Finite(Interop.FloatAsInt(BFloat16Elements.Round(sum)), bits, 0x7f7f0000);
+        else if (format == NumberFormat.SingleAsHalf) bits = Finite(Interop.FloatAsInt(Float16Elements.Read(Float16Elements.Nearest(sum))), bits, 0x477fe000);
+        return (bits, Interop.IntAsFloat(bits) - value);
     }
 
     /// <summary>What a float was rounded to, or the largest number there is where it was finite and became infinite.</summary>
     private static uint Finite(uint rounded, uint value, uint largest) =>
         (rounded & Magnitude) >= SingleInfinity && (value & Magnitude) < SingleInfinity ? largest | (value & Sign) : rounded;
-
-    private static uint ToBFloat16(uint single) =>
-        (single & Magnitude) > SingleInfinity ? 0x7fc0u : (single + 0x7fff + ((single >> 16) & 1)) >> 16;
-
-    /// <summary>The nearest float16, ties to even.</summary>
-    private static uint ToHalf(uint single)
-    {
-        var sign = (single & Sign) >> 16;
-        var magnitude = single & Magnitude;
-        if (magnitude > SingleInfinity) return sign | 0x7e00 | ((magnitude >> 13) & 0x3ff);
-
-        // Halfway from the largest number to the next power of two, and above.
-        if (magnitude >= 0x477ff000) return sign | 0x7c00;
-        if (magnitude >= 0x38800000)
-        {
-            var rebased = magnitude - 0x38000000;
-            return sign | ((rebased + 0xfff + ((rebased >> 13) & 1)) >> 13);
-        }
-
-        // Below 2^-14 numbers are multiples of 2^-24; half of that is a tie, which goes to 0.
-        var exponent = (int)(magnitude >> 23);
-        if (exponent < 102) return sign;
-        var mantissa = (magnitude & 0x7fffff) | 0x800000;
-        var shift = 126 - exponent;
-        var half = mantissa >> shift;
-        var rest = mantissa & ((1u << shift) - 1);
-        var tie = 1u << (shift - 1);
-        if (rest > tie || (rest == tie && (half & 1) != 0)) half++;
-        return sign | half;
-    }
-
-    private static uint FromHalf(uint half)
-    {
-        var sign = (half & 0x8000) << 16;
-        var fraction = (half & 0x3ff) << 13;
-        var exponent = (half >> 10) & 31;
-        if (exponent == 31) return sign | SingleInfinity | fraction | (fraction == 0 ? 0 : 0x400000u);
-        if (exponent != 0) return sign | ((exponent + 112) << 23) | fraction;
-
-        // 2^-14 + m 2^-24 less 2^-14: exact, and normal where m isn't 0.
-        return sign | Interop.FloatAsInt(Interop.IntAsFloat(0x38800000u | fraction) - Interop.IntAsFloat(0x38800000u));
-    }
 
     /// <summary>The hash of <see cref="StateDigest"/>, written out again because a kernel may only call what ILGPU translates.</summary>
     private static ulong Change(int coordinate, ulong oldBits, ulong newBits)
