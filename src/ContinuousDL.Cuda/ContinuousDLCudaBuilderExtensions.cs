@@ -12,11 +12,11 @@ namespace Microsoft.Extensions.DependencyInjection;
 public static class ContinuousDLCudaBuilderExtensions
 {
     /// <summary>
-    /// Gives the trainer a <see cref="CudaUpdateCompression"/> at the options' density where all of the model's parameters are on
-    /// CUDA devices when the trainer is made; a strategy that the builder was told of goes first. With the model elsewhere, nothing
-    /// changes.
+    /// Gives the trainer a <see cref="CudaUpdateCompression"/> at the options' density, with the look-ahead of the trainer's own
+    /// default, where all of the model's parameters are on CUDA devices when the trainer is made; a strategy that the builder was
+    /// told of goes first. With the model elsewhere, nothing changes. Replicas of models on CUDA devices use the kernels from then on,
+    /// see <see cref="ContinuousDLCuda.Enable"/>.
     /// </summary>
-    /// <remarks>It has no look-ahead, which the trainer's own default has: the gradient is taken at the deployed weights.</remarks>
     /// <example>
     /// <code>
     /// services.AddContinuousDL(_ => new LeNet5().to(DeviceType.CUDA))
@@ -31,6 +31,7 @@ public static class ContinuousDLCudaBuilderExtensions
         where TModule : nn.Module<Tensor, Tensor>
     {
         ArgumentNullException.ThrowIfNull(builder);
+        ContinuousDLCuda.Enable();
         builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IDefaultStrategy, CudaDefaultStrategy>(
             provider => new CudaDefaultStrategy(provider.GetService<ILogger<CudaUpdateCompression>>(), device => device.type == DeviceType.CUDA)));
         return builder;

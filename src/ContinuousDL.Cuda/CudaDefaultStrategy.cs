@@ -13,5 +13,7 @@ internal sealed class CudaDefaultStrategy(ILogger<CudaUpdateCompression>? logger
 {
     /// <inheritdoc/>
     public IDeploymentStrategy? Create(IReadOnlyList<Parameter> parameters, ProactiveTrainerOptions options) =>
-        parameters.Count > 0 && parameters.All(p => isCuda(p.device)) ? new CudaUpdateCompression(options.Density, logger) : null;
+        parameters.Count > 0 && parameters.All(p => isCuda(p.device))
+            ? new CudaUpdateCompression(options.Density, UpdateCompression.LookaheadFor(options.Density), logger)
+            : null;
 }

@@ -1,8 +1,12 @@
+using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
 using ContinuousDL.Deployment;
+using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using TorchSharp;
@@ -11,49 +15,86 @@ using static TorchSharp.torch;
 namespace ContinuousDL.Cuda;
 
 /// <summary>
-/// <see cref="UpdateCompression"/> with an exact top-k of the whole model and error feedback, for models on a CUDA device:
-/// weights, moments and residual stay there, and only the selected coordinates cross to main memory.
+/// <see cref="UpdateCompression"/> with error feedback for models on a CUDA device: weights, moments and residual stay there, and
+/// only the coordinates that are sent cross to main memory. Sends an exact top-k of the whole model, or coordinates drawn at random.
 /// </summary>
 /// <remarks>
 /// <para>
-/// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own add up and select, in torch's context and
-/// stream: one pass over update and residual, for whose result the host waits once. Elsewhere, or where the driver can't be loaded,
-/// plain TorchSharp operations do the same in a few passes more; the log says so once.
+/// On a CUDA device of compute capability 7.0 or higher, kernels of the library's own take the update back, add it up, look ahead
+/// and select, in torch's context and stream: one pass over trained weights, deployed weights and residual. What a top-k selects is
+/// added to the deployed weights there; the host waits once, for what changed. Elsewhere, or where the driver can't be loaded,
+/// plain TorchSharp operations do the same in some passes more; the log says so once. The kernels are for contiguous parameters of
+/// float32, bfloat16 or float16; for others, plain operations take the update back.
 /// </para>
 /// <para>
-/// Works on any device; on the CPU the result is bit for bit that of <see cref="UpdateCompression"/> without look-ahead and with
-/// the same TorchSharp optimizer, which is faster there. The library's own optimizers work, but keep their moments in main memory.
-/// Memory on the device: a copy of the trainable parameters and 4 bytes for each; with the kernels, 40 bytes for each coordinate
-/// that is sent, and a little more.
+/// Works on any device; on the CPU the result is bit for bit that of <see cref="UpdateCompression"/> with the same compressor,
+/// look-ahead and TorchSharp optimizer, which is faster there. The library's own optimizers work, but keep their moments in main
+/// memory.
+/// </para>
+/// <para>
+/// Memory on the device, with or without look-ahead: a second copy of the parameters (the deployed ones with a look-ahead, otherwise
+/// one of the trainable ones that is the strategy's own) and 4 bytes for each trainable coordinate. The trained weights are always
+/// w + α·e, so that nobody keeps them from before the optimizer's step. With the kernels, 50 bytes more for each coordinate that a
+/// top-k sends, 8 for each that is drawn, and a little.
 /// </para>
 /// </remarks>
 public sealed class CudaUpdateCompression : IDeploymentStrategy
 {
-    private readonly double density;
+    /// <summary>How many floats of the residual are written or read at a time: a span of bytes can't hold all that a tensor can.</summary>
+    private const int Chunk = 1 << 20;
+
+    private readonly IGradientCompressor compressor;
+    private readonly float lookahead;
     private readonly CompressedGradient sent = new();
     private readonly ILogger logger;
     private readonly QueueSource source;
-    private Tensor[] snapshots = [];
+    private Tensor[] copies = [];
+    private Tensor[] weights = [];
+    private bool[] direct = [];
     private Tensor? residual;
     private TrainableVector? vector;
     private IUpdateRule? optimizer;
     private DeployedModel? model;
     private DeviceSelector? selector;
+    private SelectionDeployer? deployer;
+    private string? deployerProblem;
     private bool disposed;
 
-    /// <summary>Makes the strategy.</summary>
+    /// <summary>Makes the strategy with an exact top-k of the whole model.</summary>
     /// <param name="density">The share of the trainable coordinates that a step changes at most, in (0, 1]; at least one coordinate.</param>
+    /// <param name="lookahead">α: how far towards what is owed the gradient is taken, in [0, 1]. Default: 0, at the deployed weights. <see cref="UpdateCompression.LookaheadFor"/> gives a good one for a density.</param>
     /// <param name="logger">Is told where the kernels can't be used. Default: nobody.</param>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="density"/> is not in (0, 1].</exception>
-    public CudaUpdateCompression(double density, ILogger<CudaUpdateCompression>? logger = null)
-        : this(density, logger, FindQueue)
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="density"/> is not in (0, 1], or <paramref name="lookahead"/> not in [0, 1].</exception>
+    public CudaUpdateCompression(double density, double lookahead = 0, ILogger<CudaUpdateCompression>? logger = null)
+        : this(new TopKCompressor(density), lookahead, logger)
     {
     }
 
-    internal CudaUpdateCompression(double density, ILogger? logger, QueueSource source)
+    /// <summary>Makes the strategy with a compressor.</summary>
+    /// <param name="compressor">Picks what is applied: a <see cref="TopKCompressor"/> of the whole model, or a <see cref="RandomKCompressor"/>.</param>
+    /// <param name="lookahead">α: how far towards what is owed the gradient is taken, in [0, 1]. Default: 0, at the deployed weights.</param>
+    /// <param name="logger">Is told where the kernels can't be used. Default: nobody.</param>
+    /// <exception cref="ArgumentException"><paramref name="compressor"/> is another one.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="lookahead"/> is not in [0, 1].</exception>
+    public CudaUpdateCompression(IGradientCompressor compressor, double lookahead = 0, ILogger<CudaUpdateCompression>? logger = null)
+        : this(compressor, lookahead, logger, FindQueue)
     {
-        if (!(density is > 0 and <= 1)) throw new ArgumentOutOfRangeException(nameof(density), density, "density must be above 0 and at most 1.");
-        (this.density, this.logger, this.source) = (density, logger ?? NullLogger.Instance, source);
+        ContinuousDLCuda.Enable(logger);
+    }
+
+    internal CudaUpdateCompression(IGradientCompressor compressor, double lookahead, ILogger? logger, QueueSource source)
+    {
+        if (!(lookahead is >= 0 and <= 1)) throw new ArgumentOutOfRangeException(nameof(lookahead), lookahead, "lookahead must be from 0 to 1.");
+        ArgumentNullException.ThrowIfNull(compressor);
+        if (compressor is not (TopKCompressor { Scope: CompressionScope.WholeModel } or RandomKCompressor))
+        {
+            throw new ArgumentException(
+                $"A {compressor.GetType().Name}{(compressor is TopKCompressor ? " of each tensor" : string.Empty)} does not work on a device: "
+                + $"a {nameof(TopKCompressor)} of the whole model and a {nameof(RandomKCompressor)} do; with others use {nameof(UpdateCompression)}.",
+                nameof(compressor));
+        }
+
+        (this.compressor, this.lookahead, this.logger, this.source) = (compressor, (float)lookahead, logger ?? NullLogger.Instance, source);
     }
 
     /// <summary>Finds what runs the kernels on a device.</summary>
@@ -64,16 +105,23 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Whether the kernels are used. Known once attached.</summary>
     internal bool UsesKernels => selector is not null;
 
+    private string Kind => FormattableString.Invariant($"{nameof(CudaUpdateCompression)} with look-ahead {lookahead}");
+
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
         ArgumentNullException.ThrowIfNull(trainable);
         if (vector is not null) throw new InvalidOperationException($"This {nameof(CudaUpdateCompression)} serves a trainer already; make a new one for each.");
+        using var scope = NewDisposeScope();
         using var guard = no_grad();
         residual = zeros(trainable.Layout.Length, dtype: ScalarType.Float32, device: trainable.Parameters[0].device).DetachFromDisposeScope();
-        snapshots = [.. trainable.Parameters.Select(p => p.detach().clone().DetachFromDisposeScope())];
         (vector, optimizer, model) = (trainable, rule, deployed);
-        if (FindQueue(trainable) is { } queue) selector = new DeviceSelector(queue, residual, trainable.Layout);
+        if (lookahead > 0) deployed.SeparateParameters();
+        else copies = [.. trainable.Parameters.Select(p => p.detach().clone().DetachFromDisposeScope())];
+        weights = lookahead > 0 ? [.. trainable.Parameters.Select((_, t) => deployed.Parameter(t))] : copies;
+        if (FindQueue(trainable) is not { } queue) return;
+        selector = new DeviceSelector(queue, residual, trainable.Layout);
+        direct = [.. trainable.Parameters.Select(p => DeviceSelector.Supports(p.dtype) && p.is_contiguous())];
     }
 
     /// <inheritdoc />
@@ -82,72 +130,93 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         ObjectDisposedException.ThrowIf(disposed, this);
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        for (var t = 0; t < snapshots.Length; t++) _ = snapshots[t].copy_(vector!.Parameters[t].detach());
-        optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
-        optimizer.ApplyUpdate();
-        var length = vector.Layout.Length;
-        var k = Math.Clamp((int)((decimal)density * length), 1, length);
+        RunOptimizer();
+        var k = compressor is TopKCompressor topK ? topK.NextCount(vector!.Layout.Length) : 0;
         if (selector is not null)
         {
             StepWithKernels(selector, k);
             return;
         }
 
-        for (var t = 0; t < snapshots.Length; t++)
+        for (var t = 0; t < weights.Length; t++)
         {
-            var update = TakeUpdateBack(t);
-            _ = residual!.narrow(0, vector.Layout.Offsets[t], update.numel()).add_(update);
+            if (!vector!.HasGradient[t]) continue;
+            _ = Owed(t).add_(Update(t).to(residual!.device));
+            GoAhead(t);
         }
 
-        var indices = DeviceTopK.Select(residual!, k);
-        Send(indices, residual!.index_select(0, indices));
+        Send(k);
+        for (var t = 0; t < weights.Length; t++)
+        {
+            var part = vector!.SparseRange(sent, t);
+            if (part.Start.Value < part.End.Value) Follow(t);
+        }
     }
 
     /// <inheritdoc />
     public void Reset()
     {
+        using var scope = NewDisposeScope();
         using var guard = no_grad();
         _ = residual!.zero_();
+        for (var t = 0; t < copies.Length; t++) Follow(t);
     }
 
     /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
+        StrategyState.Save(writer, Kind);
         using var host = residual!.cpu();
         writer.Write(host.numel());
-        foreach (var value in host.data<float>()) writer.Write(value);
+        using var values = FloatView.Of(host);
+        for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
+        {
+            writer.Write(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
+        }
+
+        compressor.SaveState(writer);
     }
 
     /// <inheritdoc />
     public void LoadState(BinaryReader reader)
     {
-        ArgumentNullException.ThrowIfNull(reader);
+        StrategyState.Check(reader, Kind);
         try
         {
             var length = reader.ReadInt64();
             if (length != residual!.numel()) throw new InvalidDataException($"The state has {length} residuals, the model {residual.numel()}.");
-            var values = new float[length];
-            for (var i = 0; i < values.Length; i++) values[i] = reader.ReadSingle();
-            using var loaded = tensor(values);
+            using var loaded = empty(length, dtype: ScalarType.Float32);
+            using var values = FloatView.Of(loaded);
+            for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
+            {
+                reader.ReadExactly(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
+            }
+
+            compressor.LoadState(reader);
             _ = residual.copy_(loaded);
         }
         catch (EndOfStreamException e)
         {
             throw new InvalidDataException("The residuals are cut short.", e);
         }
+
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        for (var t = 0; t < weights.Length; t++) Follow(t);
     }
 
     /// <inheritdoc />
     public void Dispose()
     {
         disposed = true;
+        deployer?.Dispose();
         selector?.Dispose();
         residual?.Dispose();
-        foreach (var snapshot in snapshots) snapshot.Dispose();
+        foreach (var copy in copies) copy.Dispose();
     }
 
-    private static IKernelQueue? FindQueue(Device device, out string? problem)
+    /// <summary>Finds what runs the kernels on a device of this machine; a <see cref="QueueSource"/>.</summary>
+    internal static IKernelQueue? FindQueue(Device device, out string? problem)
     {
         problem = null;
         return device.type == DeviceType.CUDA ? CudaDevices.Default.Find(Math.Max(0, device.index), out problem) : null;
@@ -171,17 +240,55 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         return null;
     }
 
+    /// <summary>Lets the optimizer move the trained weights.</summary>
+    private void RunOptimizer()
+    {
+        try
+        {
+            optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
+            optimizer.ApplyUpdate();
+        }
+        catch
+        {
+            // Without a look-ahead the trained weights are the deployed ones, which must stay as the replicas are.
+            for (var t = 0; t < weights.Length; t++) GoAhead(t);
+            throw;
+        }
+    }
+
     private void StepWithKernels(DeviceSelector kernels, int k)
     {
         kernels.Begin(k);
-        for (var t = 0; t < snapshots.Length; t++)
+        for (var t = 0; t < weights.Length; t++) Accumulate(kernels, t);
+        Send(kernels, k);
+        var start = 0;
+        for (var t = 0; t < weights.Length; t++)
         {
-            // Torch gives the memory of the update to others at once, but in the order of the stream that the kernel is in, too.
-            using var scope = NewDisposeScope();
-            kernels.Accumulate(t, TakeUpdateBack(t).contiguous());
+            var end = start + CoordinateRange.CountBelow(kernels.Indices[start..], vector!.Layout.Offsets[t + 1]);
+            if (end > start) FollowSent(kernels, t, start..end);
+            start = end;
+        }
+    }
+
+    /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it.</summary>
+    private void Send(DeviceSelector kernels, int k)
+    {
+        if (k > 0 && FindDeployer(kernels) is { } onDevice)
+        {
+            onDevice.Deploy(kernels, k);
+            return;
         }
 
-        kernels.Select(release: false);
+        if (compressor is RandomKCompressor randomK)
+        {
+            randomK.Draw(vector!.Layout, sent);
+            kernels.Gather(sent.Indices, sent.Values);
+        }
+        else
+        {
+            kernels.Select(release: false);
+        }
+
         sent.SetSparse(vector!.Layout.Length, kernels.Count);
         kernels.Indices.CopyTo(sent.Indices);
         kernels.Values.CopyTo(sent.Values);
@@ -189,28 +296,115 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         kernels.Subtract(sent.Values);
     }
 
-    /// <summary>Puts a parameter back to where it was before the optimizer's step.</summary>
-    /// <returns>What the step had added, float32, flat; of the caller's scope.</returns>
-    private Tensor TakeUpdateBack(int tensor)
+    /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
+    private SelectionDeployer? FindDeployer(DeviceSelector kernels)
     {
-        var weights = vector!.Parameters[tensor].detach();
-        var update = weights.sub(snapshots[tensor]).to(ScalarType.Float32).flatten();
-        _ = weights.copy_(snapshots[tensor]);
-        return update;
+        if (deployer is not null || deployerProblem is not null) return deployer;
+        deployer = SelectionDeployer.TryMake(kernels.Queue, model!, out deployerProblem);
+        if (deployerProblem is not null) CudaLog.SumsInMainMemory(logger, deployerProblem);
+        return deployer;
     }
 
-    /// <summary>Changes the deployed model by the selected coordinates, and keeps what rounding left of them.</summary>
-    private void Send(Tensor indices, Tensor values)
+    /// <summary>Takes the update of a tensor back, adds it to what is owed, and moves the trained weights ahead by that.</summary>
+    private void Accumulate(DeviceSelector kernels, int t)
     {
-        var (hostIndices, hostValues) = (indices.cpu(), values.cpu());
-        var count = (int)hostIndices.numel();
-        sent.SetSparse(vector!.Layout.Length, count);
-        var source = hostIndices.data<long>();
-        for (var j = 0; j < count; j++) sent.Indices[j] = (int)source[j];
-        hostValues.data<float>().CopyTo(sent.Values);
-        model!.Add(sent);
+        if (!vector!.HasGradient[t])
+        {
+            kernels.Accumulate(t, null);
+        }
+        else if (direct[t])
+        {
+            kernels.TakeBack(t, vector.Parameters[t], weights[t], lookahead);
+        }
+        else
+        {
+            // Torch gives the memory of the update to others at once, but in the order of the stream that the kernel is in, too.
+            using var scope = NewDisposeScope();
+            kernels.Accumulate(t, Update(t));
+            GoAhead(t);
+        }
+    }
 
-        using var applied = tensor(sent.Values.ToArray(), device: residual!.device);
-        _ = residual.index_copy_(0, indices, values.sub(applied));
+    /// <summary>
+    /// What was sent has changed w and e: puts the trained weights right there or, without a look-ahead, the copy of what is trained and
+    /// deployed in one.
+    /// </summary>
+    private void FollowSent(DeviceSelector kernels, int t, Range part)
+    {
+        if (!direct[t])
+        {
+            using var scope = NewDisposeScope();
+            Follow(t);
+        }
+        else if (lookahead > 0)
+        {
+            kernels.LookAhead(t, part, vector!.Parameters[t], weights[t], lookahead);
+        }
+        else
+        {
+            kernels.LookAhead(t, part, weights[t], vector!.Parameters[t], 0);
+        }
+    }
+
+    /// <summary>As <see cref="FollowSent"/>, all of a tensor, with plain operations.</summary>
+    private void Follow(int t)
+    {
+        if (lookahead > 0) GoAhead(t);
+        else _ = weights[t].copy_(vector!.Parameters[t].detach());
+    }
+
+    /// <summary>What is owed of a tensor, a view of the residual.</summary>
+    private Tensor Owed(int t) => residual!.narrow(0, vector!.Layout.Offsets[t], vector.Parameters[t].numel());
+
+    /// <summary>What the optimizer's step has added to a tensor; float32, flat, contiguous, of the caller's scope.</summary>
+    private Tensor Update(int t) => vector!.Parameters[t].detach().sub(Ahead(t)).to(ScalarType.Float32).flatten().contiguous();
+
+    /// <summary>Moves the trained weights of a tensor to where the next gradient is to be taken.</summary>
+    private void GoAhead(int t) => _ = vector!.Parameters[t].detach().copy_(Ahead(t));
+
+    /// <summary>Where the gradient is taken: y = w + α·e, in the parameter's own dtype, as far as it is finer than float32.</summary>
+    private Tensor Ahead(int t)
+    {
+        if (lookahead == 0) return weights[t];
+        using Scalar factor = lookahead;
+        return weights[t].add(Owed(t).mul(factor).view(weights[t].shape).to(weights[t].device)).to(weights[t].dtype);
+    }
+
+    /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it; with plain operations.</summary>
+    private void Send(int k)
+    {
+        if (compressor is RandomKCompressor randomK) randomK.Draw(vector!.Layout, sent);
+        else Select(k);
+        if (sent.Count == 0)
+        {
+            model!.Add(sent);
+            return;
+        }
+
+        var indices = OnDevice(sent.Indices.ToArray()).to(ScalarType.Int64);
+        using var values = residual!.index_select(0, indices).mul(OnDevice(sent.Values.ToArray())).cpu();
+        values.data<float>().CopyTo(sent.Values);
+        model!.Add(sent);
+        _ = residual.index_copy_(0, indices, residual.index_select(0, indices).sub(OnDevice(sent.Values.ToArray())));
+    }
+
+    /// <summary>The coordinates of the k largest, and 1 in the place of each value: as <see cref="RandomKCompressor"/> draws them.</summary>
+    private void Select(int k)
+    {
+        using var indices = DeviceTopK.Select(residual!, k).cpu();
+        sent.SetSparse(vector!.Layout.Length, (int)indices.numel());
+        sent.Values.Fill(1);
+        if (sent.Count == 0) return;
+        var source = indices.data<long>();
+        for (var j = 0; j < sent.Count; j++) sent.Indices[j] = (int)source[j];
+    }
+
+    /// <summary>A tensor on the device, of the caller's scope.</summary>
+    private Tensor OnDevice<T>(T[] values)
+        where T : unmanaged
+    {
+        // Made on the CPU, a tensor may show the array itself.
+        using var host = from_array(values);
+        return host.to(residual!.device, copy: true);
     }
 }

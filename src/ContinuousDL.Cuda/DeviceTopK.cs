@@ -11,10 +11,11 @@ internal static class DeviceTopK
 {
     /// <summary>Selects the k largest.</summary>
     /// <param name="vector">The values, float32 <c>[n]</c>. Stays the caller's.</param>
-    /// <param name="k">How many, 1 to n.</param>
+    /// <param name="k">How many, 0 to n.</param>
     /// <returns>Their indices, int64 <c>[m]</c>, ascending, m ≤ k; on the same device; owned by the caller.</returns>
     public static Tensor Select(Tensor vector, int k)
     {
+        if (k == 0) return empty(0, dtype: ScalarType.Int64, device: vector.device);
         using var scope = NewDisposeScope();
         using Scalar zero = 0;
 

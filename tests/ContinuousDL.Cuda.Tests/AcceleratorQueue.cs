@@ -7,23 +7,37 @@ using ILGPU.Runtime.CPU;
 namespace ContinuousDL.Cuda.Tests;
 
 /// <summary>Runs the kernels on ILGPU's CPU accelerator: a thread of the process for each thread of a group, on main memory.</summary>
+/// <remarks>Translating the kernels takes longer than most tests, so that queues share what is translated, and keep it until the process ends.</remarks>
 internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
 {
-    private readonly Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O1));
+    private static readonly Lazy<Context> Shared = new(() => Context.Create(builder => builder.Optimize(OptimizationLevel.O1)));
+    private static readonly Dictionary<int, (Accelerator Accelerator, Dictionary<string, Kernel> Kernels)> Accelerators = [];
+
     private readonly Accelerator accelerator;
-    private readonly Dictionary<string, Kernel> kernels = [];
+    private readonly Dictionary<string, Kernel> kernels;
 
     public AcceleratorQueue(int groupSize, int fullGrid)
     {
         (GroupSize, FullGrid) = (groupSize, fullGrid);
-        accelerator = new CPUDevice((int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(2, groupSize)), 1, 2).CreateCPUAccelerator(context, CPUAcceleratorMode.Parallel);
+        var threads = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(2, groupSize));
+        lock (Accelerators)
+        {
+            if (!Accelerators.TryGetValue(threads, out var found))
+            {
+                found = (new CPUDevice(threads, 1, 2).CreateCPUAccelerator(Shared.Value, CPUAcceleratorMode.Parallel), []);
+                Accelerators.Add(threads, found);
+            }
+
+            (accelerator, kernels) = found;
+        }
     }
 
     public int FullGrid { get; }
 
     public int GroupSize { get; }
 
-    public List<string> Launched { get; } = [];
+    /// <summary>The kernels that were launched, each with the numbers among its arguments.</summary>
+    public List<(string Kernel, int[] Numbers)> Launched { get; } = [];
 
     public void Launch(string kernel, int groups, ReadOnlySpan<KernelArgument> arguments)
     {
@@ -32,12 +46,14 @@ internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
         parameters.Should().HaveCount(arguments.Length);
         var values = new object[parameters.Length];
         for (var i = 0; i < values.Length; i++) values[i] = Value(parameters[i].ParameterType, arguments[i]);
-        Launched.Add(kernel);
+        Launched.Add((kernel, [.. arguments.ToArray().Where(a => !a.IsView).Select(a => (int)a.First)]));
         if (!kernels.TryGetValue(kernel, out var loaded)) kernels.Add(kernel, loaded = accelerator.LoadKernel(method));
 
         loaded.Launch(accelerator.DefaultStream, new KernelConfig(groups, GroupSize), values);
         accelerator.Synchronize();
     }
+
+    public HostMemory AllocateHost(long bytes) => MainMemory.Allocate(bytes);
 
     public unsafe void CopyToHost(nint target, nint source, long bytes) => Buffer.MemoryCopy((void*)source, (void*)target, bytes, bytes);
 
@@ -49,9 +65,6 @@ internal sealed class AcceleratorQueue : IKernelQueue, IDisposable
 
     public void Dispose()
     {
-        foreach (var kernel in kernels.Values) kernel.Dispose();
-        accelerator.Dispose();
-        context.Dispose();
     }
 
     private object Value(Type type, KernelArgument argument)

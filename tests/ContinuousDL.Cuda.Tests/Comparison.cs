@@ -15,15 +15,17 @@ internal sealed class Comparison : IDisposable
     private readonly CompressedGradient expected = new();
     private readonly Tensor storage;
     private readonly Tensor residual;
+    private readonly ScalarType dtype;
     private readonly DeviceSelector selector;
 
     /// <param name="queue">Where the kernels run.</param>
     /// <param name="layout">The tensors of the vector.</param>
-    /// <param name="shift">By how many floats residual and gradients are off 16 bytes.</param>
+    /// <param name="shift">By how many elements residual and gradients are off 16 bytes.</param>
     /// <param name="device">The queue's device. Default: main memory.</param>
-    public Comparison(IKernelQueue queue, VectorLayout layout, int shift = 0, Device? device = null)
+    /// <param name="dtype">What gradients are rounded to.</param>
+    public Comparison(IKernelQueue queue, VectorLayout layout, int shift = 0, Device? device = null, ScalarType dtype = ScalarType.Float32)
     {
-        (this.layout, Shift) = (layout, shift);
+        (this.layout, Shift, this.dtype) = (layout, shift, dtype);
         memory.Attach(layout);
         storage = zeros(layout.Length + shift, device: device ?? CPU);
         residual = storage.narrow(0, shift, layout.Length);
@@ -50,14 +52,15 @@ internal sealed class Comparison : IDisposable
                 continue;
             }
 
-            var part = gradient[layout[t]];
-            _ = memory.Accumulate(part, layout.Offsets[t]);
-
             // A tensor made of an array may lie in the array, anywhere; its clone is aligned.
+            var part = gradient[layout[t]];
             using var array = tensor([.. new float[Shift], .. part]);
-            using var padded = array.to(storage.device, copy: true);
+            using var rounded = array.to(dtype);
+            using var padded = rounded.to(storage.device, copy: true);
             using var added = padded.narrow(0, Shift, part.Length);
             selector.Accumulate(t, added);
+            using var values = rounded.to(ScalarType.Float32);
+            _ = memory.Accumulate(values.data<float>().ToArray().AsSpan(Shift), layout.Offsets[t]);
         }
 
         TopKCompressor.OfCount(k).Compress(memory.Accumulated, layout, expected);
@@ -86,7 +89,7 @@ internal sealed class Comparison : IDisposable
     }
 
     /// <summary>In bits, so that NaN and the sign of zero count; and first as a whole, since there may be a million.</summary>
-    private static void AreEqual<T>(ReadOnlySpan<T> actual, ReadOnlySpan<T> expected, string what)
+    public static void AreEqual<T>(ReadOnlySpan<T> actual, ReadOnlySpan<T> expected, string what)
         where T : unmanaged
     {
         var left = MemoryMarshal.Cast<T, int>(actual);

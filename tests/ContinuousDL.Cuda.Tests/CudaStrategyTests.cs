@@ -4,6 +4,7 @@ using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Tests.TestDouble;
 using ContinuousDL.DependencyInjection;
 using ContinuousDL.Deployment;
+using ContinuousDL.Optimization;
 using ContinuousDL.Tests;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -17,39 +18,99 @@ namespace ContinuousDL.Cuda.Tests;
 /// <summary>Whole training steps with the kernels: on ILGPU's CPU accelerator, and through the driver's test double.</summary>
 public class CudaStrategyTests
 {
-    [TestCase(0.02)]
-    [TestCase(1e-9)]
-    [TestCase(1)]
-    public void Steps_with_the_kernels_are_bit_identical_to_those_of_the_CPU_path(double density)
+    private AcceleratorQueue queue = null!;
+
+    [OneTimeSetUp]
+    public void Start() => queue = new AcceleratorQueue(8, 2);
+
+    [OneTimeTearDown]
+    public void Stop() => queue.Dispose();
+
+    [Test]
+    public void Steps_with_the_kernels_are_bit_identical_to_those_of_the_CPU_path([ValueSource(typeof(CudaTrainers), nameof(Cases))] StrategyCase setup)
     {
-        using var queue = new AcceleratorQueue(8, 2);
-        CompareSteps(density, queue, 15);
+        var strategy = With(queue, setup);
+        CompareSteps(setup, strategy, 8);
+        strategy.UsesKernels.Should().BeTrue();
     }
 
     [Test]
-    public void Steps_through_the_driver_are_bit_identical_to_those_of_the_CPU_path()
+    public void Steps_through_the_driver_are_bit_identical_to_those_of_the_CPU_path(
+        [Values("top-k with look-ahead", "top-k in bfloat16", "random-k with look-ahead")] string name)
     {
         DriverDouble.Reset();
         using var device = new CudaDevice(CudaDriver.Load(DriverDouble.Path), 0);
-        CompareSteps(0.05, device, 10);
+        var setup = Cases.Single(c => c.Name == name);
+        CompareSteps(setup, With(device, setup), 6);
         DriverDouble.Failure.Should().BeNull();
         DriverDouble.Launches.Should().NotBeEmpty();
     }
 
     [Test]
-    public void State_saved_and_loaded_continues_bit_identically()
+    public void A_step_of_a_float32_or_16_bit_tensor_is_one_pass_of_the_library()
     {
-        using var queue = new AcceleratorQueue(8, 2);
+        using var own = new AcceleratorQueue(8, 2);
         using var model = TestModels.Mlp();
-        var strategy = new CudaUpdateCompression(0.1, null, From(queue));
-        using var trainer = Make(model, strategy);
+        using var trainer = Make(model, With(own, new StrategyCase("", () => new TopKCompressor(0.1), 0.5)));
         Step(trainer, 0);
-        var saved = Saved(strategy);
-        Step(trainer, 1);
-        Saved(strategy).Should().NotEqual(saved);
-        strategy.LoadState(new BinaryReader(new MemoryStream(saved)));
-        Saved(strategy).Should().Equal(saved);
-        Step(trainer, 2);
+        own.Launched.Count(l => l.Kernel == "TakeBackFloat32").Should().Be(4, "there are four parameters");
+        own.Launched.Should().NotContain(l => l.Kernel.StartsWith("Accumulate", StringComparison.Ordinal));
+    }
+
+    [Test]
+    public void A_restored_trainer_goes_on_bit_identically(
+        [Values("top-k", "top-k with look-ahead", "top-k, sometimes of none", "top-k in bfloat16", "random-k with look-ahead")] string name)
+    {
+        var setup = Cases.Single(c => c.Name == name);
+        CompareRestored(setup, () => With(queue, setup));
+        CompareRestored(setup, () => new CudaUpdateCompression(setup.Compressor(), setup.Lookahead));
+    }
+
+    [TestCase(true)]
+    [TestCase(false)]
+    public void Parameters_of_several_dtypes_and_layouts_that_have_no_gradient_now_and_then_are_stepped_as_on_the_CPU(bool kernels)
+    {
+        ProactiveTrainer Trainer(TwoHeads model, IDeploymentStrategy strategy) => new(
+            model,
+            nn.CrossEntropyLoss(),
+            optim.SGD(model.parameters(), 0.1, momentum: 0.9),
+            new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4, DeployedValuePrecision = DeployedValuePrecision.BFloat16 },
+            new ProactiveTrainerComponents { Strategy = strategy });
+
+        foreach (var lookahead in new[] { 0, 0.5 })
+        {
+            using var a = new TwoHeads();
+            using var b = new TwoHeads();
+            ModelSnapshot.Of(a).CopyTo(b);
+            var setup = new StrategyCase("", () => new TopKCompressor(0.2), lookahead);
+            using var actual = Trainer(a, kernels ? With(queue, setup) : new CudaUpdateCompression(0.2, lookahead));
+            using var expected = Trainer(b, new UpdateCompression(setup.Compressor(), lookahead: lookahead));
+            for (var step = 0; step < 8; step++)
+            {
+                a.First = b.First = step % 3 != 1;
+                Step(actual, step);
+                Step(expected, step);
+                actual.Deployed.Digest.Should().Be(expected.Deployed.Digest);
+                TestModels.State(a).Should().Equal(TestModels.State(b));
+            }
+        }
+    }
+
+    [TestCase(0)]
+    [TestCase(0.5)]
+    public void An_optimizer_that_fails_half_way_leaves_the_deployed_model_as_the_replicas_have_it(double lookahead)
+    {
+        using var model = TestModels.Mlp();
+        using var optimizer = optim.SGD(model.parameters(), 0.1);
+        using var trainer = new ProactiveTrainer(
+            model,
+            nn.CrossEntropyLoss(),
+            optimizer,
+            new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4 },
+            new ProactiveTrainerComponents { Strategy = new CudaUpdateCompression(0.1, lookahead), UpdateRule = new FailingRule([.. model.parameters()]) });
+        var before = TestModels.State(model);
+        FluentActions.Invoking(() => Step(trainer, 0)).Should().Throw<InvalidOperationException>().WithMessage("half way");
+        TestModels.State(model).Should().Equal(before);
     }
 
     [Test]
@@ -57,7 +118,7 @@ public class CudaStrategyTests
     {
         var logger = new RecordingLogger();
         using var model = TestModels.Mlp();
-        var strategy = new CudaUpdateCompression(0.1, logger, new CudaDevices("libno-such-driver.so.1").FindForTest);
+        var strategy = new CudaUpdateCompression(new TopKCompressor(0.1), 0, logger, new CudaDevices("libno-such-driver.so.1").FindForTest);
         using var trainer = Make(model, strategy);
         for (var step = 0; step < 3; step++) Step(trainer, step);
         strategy.UsesKernels.Should().BeFalse();
@@ -69,7 +130,7 @@ public class CudaStrategyTests
     {
         var logger = new RecordingLogger();
         using var model = TestModels.Mlp();
-        var strategy = new CudaUpdateCompression(0.1, logger);
+        var strategy = new CudaUpdateCompression(0.1, logger: logger);
         using var trainer = Make(model, strategy);
         Step(trainer, 0);
         strategy.UsesKernels.Should().BeFalse();
@@ -84,6 +145,10 @@ public class CudaStrategyTests
         var options = new ProactiveTrainerOptions { Density = 0.25 };
         using var onCuda = new CudaDefaultStrategy(null, _ => true).Create(parameters, options);
         onCuda.Should().BeOfType<CudaUpdateCompression>();
+        using var trainer = Make(model, onCuda!);
+        using var stream = new MemoryStream();
+        onCuda!.SaveState(new BinaryWriter(stream));
+        new BinaryReader(new MemoryStream(stream.ToArray())).ReadString().Should().EndWith("look-ahead 1", "that is the CPU's default, {0}", UpdateCompression.LookaheadFor(0.25));
         new CudaDefaultStrategy(null, device => device.type == DeviceType.CUDA).Create(parameters, options).Should().BeNull();
         new CudaDefaultStrategy(null, _ => true).Create([], options).Should().BeNull();
     }
@@ -127,18 +192,74 @@ public class CudaStrategyTests
         Digest(registered: true).Should().Be(Digest(registered: false));
     }
 
-    private static void CompareSteps(double density, IKernelQueue queue, int steps)
-    {
-        var strategy = new CudaUpdateCompression(density, null, From(queue));
-        CudaTrainers.CompareSteps(density, strategy, steps);
-        strategy.UsesKernels.Should().BeTrue();
-    }
+    private static CudaUpdateCompression With(IKernelQueue queue, StrategyCase setup) => new(setup.Compressor(), setup.Lookahead, null, From(queue));
 
     private static CudaUpdateCompression.QueueSource From(IKernelQueue queue) => (Device _, out string? problem) =>
     {
         problem = null;
         return queue;
     };
+
+    /// <summary>A hidden layer whose weights are transposed in memory, and two heads, of bfloat16 and of float64, of which one is used.</summary>
+    private sealed class TwoHeads : nn.Module<Tensor, Tensor>
+    {
+        private readonly Linear hidden = nn.Linear(TestModels.Features, 16);
+        private readonly Linear first = nn.Linear(16, TestModels.Classes, dtype: ScalarType.BFloat16);
+        private readonly Linear second = nn.Linear(16, TestModels.Classes, dtype: ScalarType.Float64);
+
+        public TwoHeads()
+            : base(nameof(TwoHeads))
+        {
+            hidden.weight = new Parameter(rand(TestModels.Features, 16).t());
+            RegisterComponents();
+        }
+
+        public bool First { get; set; }
+
+        public override Tensor forward(Tensor input)
+        {
+            var features = hidden.call(input).relu();
+            return First ? first.call(features.to(ScalarType.BFloat16)).to(ScalarType.Float32) : second.call(features.to(ScalarType.Float64)).to(ScalarType.Float32);
+        }
+    }
+
+    /// <summary>Moves a parameter, and throws.</summary>
+    private sealed class FailingRule(IReadOnlyList<Parameter> parameters) : IUpdateRule
+    {
+        public IReadOnlyList<Parameter> Parameters { get; } = parameters;
+
+        public bool ReadsParameterGradients => true;
+
+        public void BeginStep(ReadOnlySpan<bool> hasGradient)
+        {
+        }
+
+        public void ApplyUpdate()
+        {
+            _ = Parameters[0].add_(1);
+            throw new InvalidOperationException("half way");
+        }
+
+        public void ComputeUpdate(int parameter, int start, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update) => throw new NotSupportedException();
+
+        public void ComputeUpdateAt(int parameter, ReadOnlySpan<int> elements, ReadOnlySpan<float> gradient, ReadOnlySpan<float> weights, Span<float> update) => throw new NotSupportedException();
+
+        public void Reset()
+        {
+        }
+
+        public void SaveState(BinaryWriter writer)
+        {
+        }
+
+        public void LoadState(BinaryReader reader)
+        {
+        }
+
+        public void Dispose()
+        {
+        }
+    }
 
     private sealed class RecordingLogger : ILogger<CudaUpdateCompression>
     {

@@ -28,13 +28,9 @@ public class CudaUpdateCompressionTests
         }
     }
 
-    [TestCase(0.02)]
-    [TestCase(1e-9)]
-    [TestCase(1)]
-    public void Steps_are_bit_identical_to_those_of_the_CPU_path(double density)
-    {
-        CompareSteps(density, new CudaUpdateCompression(density), steps: 100);
-    }
+    [Test]
+    public void Steps_are_bit_identical_to_those_of_the_CPU_path([ValueSource(typeof(CudaTrainers), nameof(Cases))] StrategyCase setup) =>
+        CompareSteps(setup, new CudaUpdateCompression(setup.Compressor(), setup.Lookahead), steps: 40);
 
     [Test]
     public void State_saved_and_loaded_continues_bit_identically()
@@ -63,5 +59,38 @@ public class CudaUpdateCompressionTests
     {
         Action make = () => _ = new CudaUpdateCompression(density);
         make.Should().Throw<ArgumentOutOfRangeException>().WithParameterName("density");
+    }
+
+    [TestCase(-0.1)]
+    [TestCase(1.1)]
+    [TestCase(double.NaN)]
+    public void A_look_ahead_out_of_range_is_refused(double lookahead)
+    {
+        Action make = () => _ = new CudaUpdateCompression(0.1, lookahead);
+        make.Should().Throw<ArgumentOutOfRangeException>().WithParameterName("lookahead");
+    }
+
+    [Test]
+    public void A_compressor_that_does_not_work_on_a_device_is_refused_and_told_which_do()
+    {
+        foreach (var compressor in new IGradientCompressor[] { new TopKCompressor(0.1, CompressionScope.PerTensor), new SignCompressor(), new NoCompressor(), new QsgdCompressor(4) })
+        {
+            Action make = () => _ = new CudaUpdateCompression(compressor);
+            make.Should().Throw<ArgumentException>().WithParameterName("compressor").WithMessage("*TopKCompressor of the whole model*RandomKCompressor*");
+        }
+
+        FluentActions.Invoking(() => new CudaUpdateCompression(null!)).Should().Throw<ArgumentNullException>().WithParameterName("compressor");
+    }
+
+    [Test]
+    public void A_state_of_another_look_ahead_is_refused()
+    {
+        using var model = TestModels.Mlp();
+        using var other = TestModels.Mlp();
+        var strategy = new CudaUpdateCompression(0.1, 0.5);
+        var half = new CudaUpdateCompression(0.1, 0.25);
+        using var trainer = Make(model, strategy);
+        using var another = Make(other, half);
+        strategy.Invoking(s => s.LoadState(new BinaryReader(new MemoryStream(Saved(half))))).Should().Throw<InvalidDataException>().WithMessage("*look-ahead 0.25*look-ahead 0.5*");
     }
 }

@@ -1,8 +1,9 @@
 using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
-using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
 using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
 using ContinuousDL.Tests;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -52,6 +53,58 @@ public class GpuTests
     }
 
     [Test]
+    public void Gradients_and_updates_of_each_dtype_are_added_as_on_the_CPU(
+        [Values(ScalarType.Float32, ScalarType.BFloat16, ScalarType.Float16)] ScalarType dtype, [Values(0, 1)] int shift)
+    {
+        const int N = 3_000_001;
+        var layout = new VectorLayout(N / 3, N - (N / 3));
+        using var gradients = new Comparison(Queue(0), layout, shift, device(DeviceType.CUDA, 0), dtype);
+        foreach (var lookahead in new[] { 0, 0.5 })
+        {
+            using var weights = new WeightComparison(Queue(0), layout, dtype, lookahead, Vectors.HeavyTailed(N, 9), shift, device(DeviceType.CUDA, 0));
+            for (var step = 0; step < 3; step++)
+            {
+                gradients.Step(Vectors.HeavyTailed(N, step), N / 1000, release: false);
+                weights.Step(Vectors.HeavyTailed(N, step), N / 1000, absent: step == 1 ? 0 : -1);
+            }
+        }
+    }
+
+    [Test]
+    public void Numbers_of_16_bits_of_every_kind_are_taken_back(
+        [Values(ScalarType.BFloat16, ScalarType.Float16)] ScalarType dtype,
+        [ValueSource(typeof(Vectors), nameof(Vectors.Kinds))] KeyValuePair<string, Func<int, int, float[]>> kind)
+    {
+        using var comparison = new WeightComparison(Queue(0), new VectorLayout(100_003), dtype, 0.7, kind.Value(100_003, 1), 0, device(DeviceType.CUDA, 0));
+        for (var step = 0; step < 2; step++) comparison.Step(kind.Value(100_003, step + 2), 500);
+    }
+
+    [Test]
+    public void The_kernels_give_what_plain_operations_give_on_the_device([ValueSource(typeof(CudaTrainers), nameof(CudaTrainers.Cases))] StrategyCase setup)
+    {
+        using var a = TestModels.Mlp(setup.DType);
+        using var b = TestModels.Mlp(setup.DType);
+        ModelSnapshot.Of(a).CopyTo(b);
+        _ = a.to(DeviceType.CUDA, 0);
+        _ = b.to(DeviceType.CUDA, 0);
+        var plain = new CudaUpdateCompression(setup.Compressor(), setup.Lookahead, null, (Device _, out string? problem) =>
+        {
+            problem = null;
+            return null;
+        });
+        var kernels = new CudaUpdateCompression(setup.Compressor(), setup.Lookahead);
+        using var first = CudaTrainers.Make(a, kernels);
+        using var second = CudaTrainers.Make(b, plain);
+        (kernels.UsesKernels, plain.UsesKernels).Should().Be((true, false));
+        for (var step = 0; step < 20; step++)
+        {
+            CudaTrainers.Step(first, step, setup.DType);
+            CudaTrainers.Step(second, step, setup.DType);
+            first.Deployed.Digest.Should().Be(second.Deployed.Digest);
+        }
+    }
+
+    [Test]
     public void Groups_that_race_one_another_change_nothing_in_a_thousand_repetitions()
     {
         var gradient = Vectors.Kinds["many ties"](500_000, 4);
@@ -81,7 +134,7 @@ public class GpuTests
     {
         using var model = TestModels.Mlp();
         _ = model.to(DeviceType.CUDA, 0);
-        var strategy = new CudaUpdateCompression(0.05);
+        var strategy = new CudaUpdateCompression(0.05, lookahead: 0.5);
         using var trainer = new ProactiveTrainer(
             model,
             nn.CrossEntropyLoss(),
@@ -102,6 +155,84 @@ public class GpuTests
 
         replica.Digest.Should().Be(trainer.Deployed.Digest);
         (before - FreeMemory()).Should().BeLessThan(4 << 20, "a leak of a float in each step and parameter would be more");
+    }
+
+    [TestCase(61, 255)]
+    [TestCase(61, int.MaxValue)]
+    [TestCase(2_000_000, 200_000)]
+    public void A_model_worked_on_by_the_kernels_is_one_worked_on_in_main_memory(int n, int count)
+    {
+        using var expectedModel = new MixedModel(n, 1);
+        using var model = new MixedModel(n, 1, device(DeviceType.CUDA, 0));
+        using var twinModel = new MixedModel(n, 1, device(DeviceType.CUDA, 0));
+        var (expectedTensors, tensors) = (ModelTensors.Of(expectedModel), ModelTensors.Of(model));
+        using var expected = new HostModelAccess(expectedTensors);
+        using var access = DeviceModel.TryMake(Queue(0), tensors, null, out _)!;
+        using var twin = DeviceModel.TryMake(Queue(0), ModelTensors.Of(twinModel), access, out _)!;
+        access.ComputeDigest().Should().Be(expected.ComputeDigest());
+        for (var round = 0; round < 3; round++)
+        {
+            using var update = MixedModel.Update(expectedTensors, Math.Min(count, expectedTensors.Layout.Count), new Random(round));
+            access.DigestChange(update).Should().Be(expected.DigestChange(update));
+            var values = new byte[update.Values.Length];
+            access.Read(update.Coordinates, values);
+            values.AsSpan().SequenceEqual(update.PreviousValues).Should().BeTrue();
+            expected.Write(update);
+            access.Write(update);
+            twin.CatchUp(update, access);
+            tensors.ComputeDigest().Should().Be(update.StateDigest, "that is what torch reads");
+            twin.ComputeDigest().Should().Be(update.StateDigest);
+        }
+    }
+
+    [Test]
+    public void A_replica_on_the_device_follows_a_thousand_updates_while_it_answers([Values] DeployedValuePrecision precision)
+    {
+        ContinuousDLCuda.Enable();
+        using var model = TestModels.WithBatchNorm();
+        _ = model.to(DeviceType.CUDA, 0);
+        using var trainer = new ProactiveTrainer(
+            model,
+            nn.CrossEntropyLoss(),
+            optim.SGD(model.parameters(), 0.05),
+            new ProactiveTrainerOptions { BatchSize = 16, TriggerSize = 4, DeployedValuePrecision = precision },
+            new ProactiveTrainerComponents { Strategy = new CudaUpdateCompression(0.05) });
+        using var onDevice = new ModelReplica<Sequential>(
+            () =>
+            {
+                var module = TestModels.WithBatchNorm();
+                _ = module.to(DeviceType.CUDA, 0);
+                return module;
+            },
+            trainer.CreateSnapshot());
+        using var inMainMemory = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
+        for (var step = 0; step < 1000; step++)
+        {
+            using var scope = NewDisposeScope();
+            var (inputs, targets) = TestModels.Arrivals(4, step);
+            using var result = trainer.Step(inputs, targets);
+            using var predicted = onDevice.Predict(inputs.to(DeviceType.CUDA, 0));
+            onDevice.Apply(result.Update!).Should().BeTrue();
+            inMainMemory.Apply(result.Update!).Should().BeTrue();
+            if (step % 100 == 0) onDevice.Verify().Should().BeTrue();
+        }
+
+        onDevice.Verify().Should().BeTrue();
+        inMainMemory.Verify().Should().BeTrue();
+        onDevice.Digest.Should().Be(trainer.Deployed.Digest);
+        onDevice.CreateSnapshot().StateDigest.Should().Be(trainer.CreateSnapshot().StateDigest);
+    }
+
+    [TestCase(ScalarType.Float32)]
+    [TestCase(ScalarType.BFloat16)]
+    [TestCase(ScalarType.Float16)]
+    [TestCase(ScalarType.Float64)]
+    public void What_is_added_on_the_device_is_what_the_deployed_model_adds(ScalarType dtype)
+    {
+        foreach (var precision in Enum.GetValues<DeployedValuePrecision>())
+        {
+            SelectionDeployerTests.Compare(Queue(0), [dtype], precision, separate: true, n: 300_000, k: 30_000, seed: 1, device(DeviceType.CUDA, 0));
+        }
     }
 
     private static CudaDevice Queue(int ordinal) =>

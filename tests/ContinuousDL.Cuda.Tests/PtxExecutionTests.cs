@@ -68,8 +68,8 @@ public class PtxExecutionTests
         using var vector = zeros(4);
         using var indices = zeros(4, dtype: ScalarType.Int32);
         using var values = zeros(4);
-        var room = DeviceMemory.Part(DeviceMemory.AddressOf(values), 0, 3);
-        queue.Invoking(q => q.Launch(nameof(UpdateKernels.Gather), 1, [DeviceMemory.View(vector), DeviceMemory.View(indices), room, 1f]))
+        var room = DeviceMemory.View(values).Part(0, 3, sizeof(float));
+        queue.Invoking(q => q.Launch(nameof(UpdateKernels.Gather), 1, [DeviceMemory.View(vector), DeviceMemory.View(indices), room]))
             .Should().Throw<InvalidOperationException>().WithMessage("*outside of every view*");
     }
 }

@@ -58,6 +58,7 @@ internal sealed unsafe partial class PtxInterpreter
                     guard.Length == 0 ? -1 : Register(guard.TrimStart('!')),
                     guard.StartsWith('!'),
                     statement.Groups["opcode"].Value,
+                    statement.Groups["opcode"].Value.Split('.'),
                     [.. OperandText().Matches(statement.Groups["operands"].Value).Select(m => Parse(m.Value))]));
             }
         }
@@ -126,7 +127,7 @@ internal sealed unsafe partial class PtxInterpreter
 
     private void Execute(Thread thread, Instruction instruction)
     {
-        var parts = instruction.Opcode.Split('.');
+        var parts = instruction.Parts;
         var operands = instruction.Operands;
         ulong A() => Value(thread, operands[1]);
         ulong B() => Value(thread, operands[2]);
@@ -136,7 +137,7 @@ internal sealed unsafe partial class PtxInterpreter
         {
             case "ld":
                 var size = Size(parts[^1]);
-                var count = parts.Contains("v4") ? 4 : 1;
+                var count = parts.Contains("v4") ? 4 : parts.Contains("v2") ? 2 : 1;
                 var source = Address(thread, operands[^1], parts, size * count);
                 for (var i = 0; i < count; i++) thread.Registers[operands[i].Slot] = Load(source + (i * size), size);
                 break;
@@ -163,7 +164,13 @@ internal sealed unsafe partial class PtxInterpreter
                     ("s64", "s32") => (ulong)(int)A(),
                     ("s32", "s64") => (uint)A(),
                     ("u64", "u32") => (uint)A(),
-                    ("u64", "u16") => (ushort)A(),
+                    ("u64" or "u32" or "s32", "u16") or ("u16" or "s16", "u32" or "s32") => (ushort)A(),
+                    ("u64", "u8") => (byte)A(),
+                    ("u32", "u64") => (uint)A(),
+                    ("u16", "u64") => (ushort)A(),
+                    ("u8", "u64") => (byte)A(),
+                    ("f64", "f32") => Double(Single(A())),
+                    ("rn", "f32") => Float((float)BitConverter.UInt64BitsToDouble(A())),
                     _ => throw Unknown(instruction),
                 });
                 break;
@@ -200,9 +207,11 @@ internal sealed unsafe partial class PtxInterpreter
                     ("mul.lo.s64", 3) => A() * B(),
                     ("mul.wide.u32", 3) => (ulong)(uint)A() * (uint)B(),
                     ("mad.lo.u64", 4) => (A() * B()) + C(),
-                    ("add.f32", 3) => Float(Single(A()) + Single(B())),
-                    ("sub.f32", 3) => Float(Single(A()) - Single(B())),
-                    ("mul.f32", 3) => Float(Single(A()) * Single(B())),
+                    ("add.rn.f64", 3) => Double(BitConverter.UInt64BitsToDouble(A()) + BitConverter.UInt64BitsToDouble(B())),
+                    ("sub.rn.f64", 3) => Double(BitConverter.UInt64BitsToDouble(A()) - BitConverter.UInt64BitsToDouble(B())),
+                    ("add.rn.f32", 3) => Float(Single(A()) + Single(B())),
+                    ("sub.rn.f32", 3) => Float(Single(A()) - Single(B())),
+                    ("mul.rn.f32", 3) => Float(Single(A()) * Single(B())),
                     _ => throw Unknown(instruction),
                 });
                 break;
@@ -215,6 +224,8 @@ internal sealed unsafe partial class PtxInterpreter
 
     private static ulong Float(float value) => BitConverter.SingleToUInt32Bits(value);
 
+    private static ulong Double(double value) => BitConverter.DoubleToUInt64Bits(value);
+
     private static int Size(string type) => int.Parse(type.AsSpan(1), CultureInfo.InvariantCulture) / 8;
 
     private static bool Compare(string relation, string type, ulong a, ulong b)
@@ -224,6 +235,7 @@ internal sealed unsafe partial class PtxInterpreter
             "s32" => ((int)a).CompareTo((int)b),
             "u32" => ((uint)a).CompareTo((uint)b),
             "s64" => ((long)a).CompareTo((long)b),
+            "f32" when relation is "eq" or "ne" => Single(a) == Single(b) ? 0 : 1,
             _ => throw new NotSupportedException($"setp of {type}"),
         };
         return relation switch
@@ -264,11 +276,12 @@ internal sealed unsafe partial class PtxInterpreter
 
     private static byte* First(byte[] pinned) => (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 
-    private static ulong Load(byte* address, int size) => size switch { 2 => *(ushort*)address, 4 => *(uint*)address, _ => *(ulong*)address };
+    private static ulong Load(byte* address, int size) => size switch { 1 => *address, 2 => *(ushort*)address, 4 => *(uint*)address, _ => *(ulong*)address };
 
     private static void Store(byte* address, int size, ulong value)
     {
-        if (size == 2) *(ushort*)address = (ushort)value;
+        if (size == 1) *address = (byte)value;
+        else if (size == 2) *(ushort*)address = (ushort)value;
         else if (size == 4) *(uint*)address = (uint)value;
         else *(ulong*)address = value;
     }
@@ -328,7 +341,7 @@ internal sealed unsafe partial class PtxInterpreter
 
     private readonly record struct Operand(int Slot, ulong Immediate, string Text, bool IsAddress);
 
-    private sealed record Instruction(int Guard, bool Negated, string Opcode, Operand[] Operands);
+    private sealed record Instruction(int Guard, bool Negated, string Opcode, string[] Parts, Operand[] Operands);
 
     private sealed class Thread
     {

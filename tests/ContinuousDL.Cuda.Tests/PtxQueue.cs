@@ -39,6 +39,8 @@ internal sealed class PtxQueue((int Major, int Minor) target, int groupSize, int
         interpreter.Run(groups, GroupSize, bytes, [.. views]);
     }
 
+    public HostMemory AllocateHost(long bytes) => MainMemory.Allocate(bytes);
+
     public unsafe void CopyToHost(nint to, nint from, long bytes) => Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes);
 
     public void CopyToDevice(nint to, nint from, long bytes) => CopyToHost(to, from, bytes);

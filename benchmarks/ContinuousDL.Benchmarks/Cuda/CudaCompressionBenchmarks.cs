@@ -11,7 +11,8 @@ namespace ContinuousDL.Benchmarks.Cuda;
 
 /// <summary>
 /// Accumulate, select and release on a CUDA device: the usual recipe of torch's <c>topk</c>, the library's plain operations, its
-/// kernels, and a copy on the device as the floor. The command <c>cuda</c>.
+/// kernels, and a copy on the device as the floor; then the same with the optimizer's update taken back out of the weights, as
+/// <see cref="CudaUpdateCompression"/> does it. The command <c>cuda</c>.
 /// </summary>
 /// <remarks>
 /// Wall-clock time between synchronisations, the median of several rounds after a warm-up; TorchSharp has no CUDA events. So a
@@ -32,7 +33,12 @@ internal static class CudaCompressionBenchmarks
         if (arguments is ["--try-on-cpu"])
         {
             Console.WriteLine("On the CPU, without the kernels and with small vectors: this shows that the benchmark runs, and measures nothing.");
-            foreach (var density in Densities) Measure(CPU, null, 20_000, density, ScalarType.Float32);
+            foreach (var density in Densities)
+            {
+                Measure(CPU, null, 20_000, density, ScalarType.Float32);
+                MeasureWeights(CPU, null, 20_000, density, ScalarType.BFloat16);
+            }
+
             return 0;
         }
 
@@ -52,17 +58,26 @@ internal static class CudaCompressionBenchmarks
         var queue = CudaDevices.Default.Find(0, out var problem);
         if (queue is null) Console.WriteLine($"The kernels can't be used: {problem}");
         Console.WriteLine(DescribeGpu());
-        Console.WriteLine("| n | density | gradient | copy, ms | topk recipe, ms | plain operations, ms | kernels, ms | kernels / copy | GB/s of 12 n bytes |");
+        Console.WriteLine("| n | density | gradient | copy, ms | topk recipe, ms | plain operations, ms | kernels, ms | kernels / copy | GB/s of 12 n bytes, of 10 n in bfloat16 |");
         Console.WriteLine("|---|---|---|---|---|---|---|---|---|");
+        MeasureAll(queue, Measure);
+        Console.WriteLine();
+        Console.WriteLine("The optimizer's update taken back out of the weights, with a look-ahead:");
+        Console.WriteLine("| n | density | weights | copy of n float32, ms | plain operations, ms | kernels, ms | kernels / copy | GB/s of 20 n bytes, of 14 n in bfloat16 |");
+        Console.WriteLine("|---|---|---|---|---|---|---|---|");
+        MeasureAll(queue, MeasureWeights);
+        return 0;
+    }
+
+    private static void MeasureAll(CudaDevice? queue, Action<Device, CudaDevice?, int, double, ScalarType> measure)
+    {
         foreach (var n in Lengths)
         {
             foreach (var density in Densities)
             {
-                foreach (var dtype in new[] { ScalarType.Float32, ScalarType.BFloat16 }) TryMeasure(device(DeviceType.CUDA, 0), queue, n, density, dtype);
+                foreach (var dtype in new[] { ScalarType.Float32, ScalarType.BFloat16 }) TryMeasure(queue, measure, n, density, dtype);
             }
         }
-
-        return 0;
     }
 
     /// <summary>Name and clocks; torch doesn't tell them.</summary>
@@ -83,11 +98,11 @@ internal static class CudaCompressionBenchmarks
     }
 
     /// <summary>Measures, unless the device has too little memory for it.</summary>
-    private static void TryMeasure(Device device, CudaDevice? queue, int n, double density, ScalarType dtype)
+    private static void TryMeasure(CudaDevice? queue, Action<Device, CudaDevice?, int, double, ScalarType> measure, int n, double density, ScalarType dtype)
     {
         try
         {
-            Measure(device, queue, n, density, dtype);
+            measure(device(DeviceType.CUDA, 0), queue, n, density, dtype);
         }
         catch (System.Runtime.InteropServices.ExternalException e) when (e.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase))
         {
@@ -116,16 +131,62 @@ internal static class CudaCompressionBenchmarks
             using var selector = new DeviceSelector(queue, residual, new VectorLayout(n));
             kernels = Median(device, () =>
             {
-                using var inner = NewDisposeScope();
                 selector.Begin(k);
-                selector.Accumulate(0, gradient.to(ScalarType.Float32));
+                selector.Accumulate(0, gradient);
                 selector.Select(release: true);
             });
         }
 
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"| {n} | {density} | {dtype} | {copy:0.000} | {recipe:0.000} | {plain:0.000} | {kernels:0.000} | {kernels / copy:0.00} | {12e-6 * n / kernels:0} |"));
+            $"| {n} | {density} | {dtype} | {copy:0.000} | {recipe:0.000} | {plain:0.000} | {kernels:0.000} | {kernels / copy:0.00} | {1e-6 * (8 + gradient.element_size()) * n / kernels:0} |"));
+    }
+
+    private static void MeasureWeights(Device device, CudaDevice? queue, int n, double density, ScalarType dtype)
+    {
+        const float Lookahead = 0.5f;
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        random.manual_seed(1);
+        var k = Math.Max(1, (int)((decimal)density * n));
+
+        // The weights are where they are ahead, and nothing is released: every round finds the same, and the floor fits.
+        var residual = randn(n, device: device).mul_(randn(n, device: device).exp_());
+        var deployed = randn(n, device: device).to(dtype);
+        var trained = Ahead(deployed, residual, Lookahead);
+        var target = empty_like(residual);
+
+        var copy = Median(device, () => _ = target.copy_(residual));
+        var plain = Median(device, () =>
+        {
+            using var inner = NewDisposeScope();
+            _ = residual.add_(trained.sub(Ahead(deployed, residual, Lookahead)).to(ScalarType.Float32));
+            _ = trained.copy_(Ahead(deployed, residual, Lookahead));
+            var indices = DeviceTopK.Select(residual, k);
+            _ = (indices.cpu(), residual.index_select(0, indices).cpu());
+        });
+        double? kernels = null;
+        if (queue is not null)
+        {
+            using var selector = new DeviceSelector(queue, residual, new VectorLayout(n));
+            kernels = Median(device, () =>
+            {
+                selector.Begin(k);
+                selector.TakeBack(0, trained, deployed, Lookahead);
+                selector.Select(release: false);
+                selector.LookAhead(0, .., trained, deployed, Lookahead);
+            });
+        }
+
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"| {n} | {density} | {dtype} | {copy:0.000} | {plain:0.000} | {kernels:0.000} | {kernels / copy:0.00} | {1e-6 * (8 + (3 * deployed.element_size())) * n / kernels:0} |"));
+    }
+
+    private static Tensor Ahead(Tensor deployed, Tensor residual, float lookahead)
+    {
+        using Scalar factor = lookahead;
+        return deployed.add(residual.mul(factor)).to(deployed.dtype);
     }
 
     private static void Recipe(Tensor residual, Tensor gradient, int k)

@@ -47,7 +47,7 @@ internal sealed unsafe class CudaDevice : IKernelQueue, IDisposable
             foreach (var (name, ptx) in Texts.GetOrAdd(target, t => new(() => PtxCompiler.Compile(t))).Value)
             {
                 modules.Add(driver.LoadModule(ptx));
-                functions.Add(name, driver.Function(modules[^1], PtxCompiler.EntryPoint(KernelCatalog.Kernels[name])));
+                functions.Add(name, driver.Function(modules[^1], PtxCompiler.EntryPoint(name)));
             }
         }
         catch
@@ -79,6 +79,14 @@ internal sealed unsafe class CudaDevice : IKernelQueue, IDisposable
     }
 
     /// <inheritdoc/>
+    public HostMemory AllocateHost(long bytes)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        using var current = driver.Enter(context);
+        return new HostMemory(driver.AllocateHost(bytes), bytes, FreeHost);
+    }
+
+    /// <inheritdoc/>
     public void CopyToHost(nint target, nint source, long bytes)
     {
         ObjectDisposedException.ThrowIf(disposed, this);
@@ -100,6 +108,21 @@ internal sealed unsafe class CudaDevice : IKernelQueue, IDisposable
         ObjectDisposedException.ThrowIf(disposed, this);
         using var current = driver.Enter(context);
         driver.Synchronize(TorchStream);
+    }
+
+    private void FreeHost(nint address)
+    {
+        // With the context, its memory is gone.
+        if (disposed) return;
+        try
+        {
+            using var current = driver.Enter(context);
+            driver.FreeHost(address);
+        }
+        catch (CudaDriverException)
+        {
+            // A context that has failed frees nothing, and whoever uses it is told by the next call.
+        }
     }
 
     /// <summary>Unloads the kernels and gives the context back.</summary>

@@ -27,6 +27,8 @@ internal sealed unsafe class CudaDriver
     private readonly delegate* unmanaged<nint, int> cuModuleUnload;
     private readonly delegate* unmanaged<nint*, nint, byte*, int> cuModuleGetFunction;
     private readonly delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int> cuLaunchKernel;
+    private readonly delegate* unmanaged<nint*, nuint, uint, int> cuMemHostAlloc;
+    private readonly delegate* unmanaged<nint, int> cuMemFreeHost;
     private readonly delegate* unmanaged<nint, ulong, nuint, nint, int> cuMemcpyDtoHAsync;
     private readonly delegate* unmanaged<ulong, nint, nuint, nint, int> cuMemcpyHtoDAsync;
     private readonly delegate* unmanaged<nint, int> cuStreamSynchronize;
@@ -47,6 +49,8 @@ internal sealed unsafe class CudaDriver
         cuModuleUnload = (delegate* unmanaged<nint, int>)Export("cuModuleUnload");
         cuModuleGetFunction = (delegate* unmanaged<nint*, nint, byte*, int>)Export("cuModuleGetFunction");
         cuLaunchKernel = (delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)Export("cuLaunchKernel");
+        cuMemHostAlloc = (delegate* unmanaged<nint*, nuint, uint, int>)Export("cuMemHostAlloc");
+        cuMemFreeHost = (delegate* unmanaged<nint, int>)Export("cuMemFreeHost");
         cuMemcpyDtoHAsync = (delegate* unmanaged<nint, ulong, nuint, nint, int>)Export("cuMemcpyDtoHAsync_v2");
         cuMemcpyHtoDAsync = (delegate* unmanaged<ulong, nint, nuint, nint, int>)Export("cuMemcpyHtoDAsync_v2");
         cuStreamSynchronize = (delegate* unmanaged<nint, int>)Export("cuStreamSynchronize");
@@ -167,6 +171,19 @@ internal sealed unsafe class CudaDriver
     /// <param name="arguments">The address of each argument.</param>
     public void Launch(nint function, int groups, int groupSize, nint stream, void** arguments) =>
         Check(nameof(cuLaunchKernel), cuLaunchKernel(function, (uint)groups, 1, 1, (uint)groupSize, 1, 1, 0, stream, arguments, null));
+
+    /// <summary>Takes main memory that stays in place, for the current context's copies. To be given back with <see cref="FreeHost"/>.</summary>
+    /// <param name="bytes">The number of bytes.</param>
+    public nint AllocateHost(long bytes)
+    {
+        nint address;
+        Check(nameof(cuMemHostAlloc), cuMemHostAlloc(&address, (nuint)bytes, 0));
+        return address;
+    }
+
+    /// <summary>Gives memory of <see cref="AllocateHost"/> back.</summary>
+    /// <param name="address">Its address.</param>
+    public void FreeHost(nint address) => Check(nameof(cuMemFreeHost), cuMemFreeHost(address));
 
     /// <summary>Puts a copy from the device into a stream of the current context.</summary>
     public void CopyToHost(nint target, nint source, long bytes, nint stream) =>

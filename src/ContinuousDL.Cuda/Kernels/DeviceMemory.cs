@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Kernels;
 
-/// <summary>The memory behind tensors, on any device and of any dtype.</summary>
+/// <summary>The memory behind tensors as kernels take it.</summary>
 internal static unsafe class DeviceMemory
 {
     /// <summary>The address of a contiguous tensor's first element; valid as long as the tensor keeps its storage.</summary>
@@ -12,17 +12,15 @@ internal static unsafe class DeviceMemory
     public static nint AddressOf(Tensor tensor)
     {
         if (!tensor.is_contiguous()) throw new ArgumentException($"The tensor of shape [{string.Join(", ", tensor.shape)}] is not contiguous; call contiguous() on it.", nameof(tensor));
-        return (nint)TensorMemory.AddressOf(tensor);
+        return PlaceOf(tensor);
     }
+
+    /// <summary>As <see cref="AddressOf"/>, without a check: whether a tensor that was contiguous still is where it was.</summary>
+    /// <param name="tensor">The tensor, which is not disposed. Stays the caller's.</param>
+    public static nint PlaceOf(Tensor tensor) => (nint)TensorMemory.AddressOf(tensor);
 
     /// <summary>All of a contiguous tensor.</summary>
     /// <param name="tensor">The tensor. Stays the caller's.</param>
     /// <exception cref="ArgumentException">As <see cref="AddressOf"/>.</exception>
     public static KernelArgument View(Tensor tensor) => KernelArgument.View(AddressOf(tensor), tensor.numel());
-
-    /// <summary>A part of a contiguous tensor of 4-byte elements.</summary>
-    /// <param name="address">The tensor's address.</param>
-    /// <param name="start">The first element.</param>
-    /// <param name="length">The number of elements.</param>
-    public static KernelArgument Part(nint address, long start, long length) => KernelArgument.View(address + (nint)(4 * start), length);
 }

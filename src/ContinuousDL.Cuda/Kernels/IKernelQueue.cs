@@ -15,15 +15,20 @@ internal interface IKernelQueue
     /// <param name="arguments">The arguments, in the order of the method's parameters.</param>
     void Launch(string kernel, int groups, ReadOnlySpan<KernelArgument> arguments);
 
+    /// <summary>Takes main memory for copies.</summary>
+    /// <param name="bytes">The number of bytes, at least 1.</param>
+    /// <returns>The memory, which is the caller's.</returns>
+    HostMemory AllocateHost(long bytes);
+
     /// <summary>Copies from the device. What is copied is there after <see cref="Synchronize"/>, and must stay where it is until then.</summary>
-    /// <param name="target">An address in main memory.</param>
+    /// <param name="target">An address in memory of <see cref="AllocateHost"/>.</param>
     /// <param name="source">An address on the device.</param>
     /// <param name="bytes">The number of bytes.</param>
     void CopyToHost(nint target, nint source, long bytes);
 
     /// <summary>Copies to the device. What is copied must stay as it is until <see cref="Synchronize"/>.</summary>
     /// <param name="target">An address on the device.</param>
-    /// <param name="source">An address in main memory.</param>
+    /// <param name="source">An address in memory of <see cref="AllocateHost"/>.</param>
     /// <param name="bytes">The number of bytes.</param>
     void CopyToDevice(nint target, nint source, long bytes);
 

@@ -30,6 +30,12 @@ internal readonly struct KernelArgument
     /// <param name="length">The number of elements.</param>
     public static KernelArgument View(nint address, long length) => new(address, length, true);
 
+    /// <summary>A part of this view.</summary>
+    /// <param name="start">Its first element.</param>
+    /// <param name="count">The number of its elements.</param>
+    /// <param name="size">The size of an element in bytes.</param>
+    public KernelArgument Part(long start, long count, int size) => new(first + (start * size), count, true);
+
     public static implicit operator KernelArgument(int value) => new((uint)value, 0, false);
 
     public static implicit operator KernelArgument(float value) => BitConverter.SingleToInt32Bits(value);

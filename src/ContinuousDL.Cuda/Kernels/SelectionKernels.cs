@@ -4,16 +4,15 @@ using static ContinuousDL.Cuda.Kernels.SelectionState;
 namespace ContinuousDL.Cuda.Kernels;
 
 /// <summary>
-/// The kernels of an exact top-k by magnitude, with the accumulation before it: the selection of
-/// <see cref="Compression.TopKCompressor"/>, on a device.
+/// The kernels of an exact top-k by magnitude: the selection of <see cref="Compression.TopKCompressor"/>, on a device.
 /// </summary>
 /// <remarks>
 /// <para>
-/// In the order in which they run: <see cref="Begin"/>; for each tensor <see cref="AccumulateQuads"/> or
-/// <see cref="AccumulateScalars"/>, which collect the candidates above a floor; three times <see cref="Histogram"/> and
-/// <see cref="FindDigit"/>, which find the k-th magnitude digit by digit; <see cref="CountTiles"/>, <see cref="ScanTiles"/> and
-/// <see cref="Compact"/>, which write what is selected in ascending order. The floor is a guess. Where it was too high or too
-/// low, every kernel sees it from the state and looks at the whole vector in place of the candidates, without the host.
+/// In the order in which they run: <see cref="Begin"/>; for each tensor one of <see cref="AccumulationKernels"/>, which
+/// collects the candidates above a floor; three times <see cref="Histogram"/> and <see cref="FindDigit"/>, which find the
+/// k-th magnitude digit by digit; <see cref="CountTiles"/>, <see cref="ScanTiles"/> and <see cref="Compact"/>, which write what
+/// is selected in ascending order. The floor is a guess. Where it was too high or too low, every kernel sees it from the state
+/// and looks at the whole vector in place of the candidates, without the host.
 /// </para>
 /// <para>
 /// The vector is cut into tiles of at most <see cref="TileSize"/> coordinates, none of which crosses tensors. The candidates
@@ -36,7 +35,10 @@ internal static class SelectionKernels
     /// <summary>The greatest number of values that a digit has.</summary>
     public const int GreatestBins = 1 << 11;
 
-    private const int Words = TileSize / 32;
+    /// <summary>The words of a bitmap that has a bit for each coordinate of a tile.</summary>
+    public const int BitmapWords = TileSize / 32;
+
+    private const int Infinity = 0x7f800000;
 
     /// <summary>Prepares the state for a selection. One group.</summary>
     /// <param name="state">The state, see <see cref="SelectionState"/>.</param>
@@ -46,109 +48,6 @@ internal static class SelectionKernels
     {
         for (var i = Group.IdxX; i < SelectionState.Length; i += Group.DimX) state[i] = i == Rank ? k : 0;
         for (var i = Group.IdxX; i < GreatestBins; i += Group.DimX) histogram[i] = 0;
-    }
-
-    /// <summary>
-    /// Adds a gradient to a part of the residual, and collects the coordinates of the part whose magnitude is above a floor.
-    /// Four values at a time: gradient and residual start at multiples of 16 bytes.
-    /// </summary>
-    /// <param name="gradient">The gradient, as long as the residual; or empty: nothing is added.</param>
-    /// <param name="residual">The part of the residual.</param>
-    /// <param name="state">The state.</param>
-    /// <param name="indices">Receives the candidates' coordinates.</param>
-    /// <param name="bits">Receives their values' bits; as long as <paramref name="indices"/>.</param>
-    /// <param name="tileStarts">Receives where the candidates of each of the part's tiles start.</param>
-    /// <param name="tileCounts">Receives how many each has.</param>
-    /// <param name="offset">The coordinate of the residual's first value.</param>
-    /// <param name="floor">The magnitude to be above.</param>
-    public static void AccumulateQuads(
-        ArrayView<float> gradient,
-        ArrayView<float> residual,
-        ArrayView<int> state,
-        ArrayView<int> indices,
-        ArrayView<int> bits,
-        ArrayView<int> tileStarts,
-        ArrayView<int> tileCounts,
-        int offset,
-        int floor)
-    {
-        var bitmap = SharedMemory.Allocate<int>(2 * Words);
-        var found = SharedMemory.Allocate<int>(4);
-        ClearBitmaps(bitmap, found);
-        var added = gradient.Cast<Quad>();
-        var owed = residual.Cast<Quad>();
-        var length = residual.IntLength;
-        var parity = 0;
-        for (var tile = Grid.IdxX; tile < TileCount(length); tile += Grid.DimX)
-        {
-            var begin = tile * TileSize;
-            var inTile = IntrinsicMath.Min(TileSize, length - begin);
-            for (var q = Group.IdxX; q < inTile >> 2; q += Group.DimX)
-            {
-                var place = (begin >> 2) + q;
-                var sum = owed[place];
-                if (gradient.Length > 0)
-                {
-                    var addend = added[place];
-                    sum.A += addend.A;
-                    sum.B += addend.B;
-                    sum.C += addend.C;
-                    sum.D += addend.D;
-                    owed[place] = sum;
-                }
-
-                var above = Above(sum.A, floor) | (Above(sum.B, floor) << 1) | (Above(sum.C, floor) << 2) | (Above(sum.D, floor) << 3);
-                if (above != 0) Mark(bitmap, found, parity, q << 2, above, IntrinsicMath.PopCount(above));
-            }
-
-            for (var i = (inTile & ~3) + Group.IdxX; i < inTile; i += Group.DimX)
-            {
-                if (AddScalar(gradient, residual, begin + i, floor) != 0) Mark(bitmap, found, parity, i, 1, 1);
-            }
-
-            Append(residual, begin, offset, tile, parity, bitmap, found, state, indices, bits, tileStarts, tileCounts);
-            parity = 1 - parity;
-        }
-    }
-
-    /// <summary>As <see cref="AccumulateQuads"/>, wherever gradient and residual start.</summary>
-    /// <param name="gradient">The gradient, as long as the residual; or empty: nothing is added.</param>
-    /// <param name="residual">The part of the residual.</param>
-    /// <param name="state">The state.</param>
-    /// <param name="indices">Receives the candidates' coordinates.</param>
-    /// <param name="bits">Receives their values' bits; as long as <paramref name="indices"/>.</param>
-    /// <param name="tileStarts">Receives where the candidates of each of the part's tiles start.</param>
-    /// <param name="tileCounts">Receives how many each has.</param>
-    /// <param name="offset">The coordinate of the residual's first value.</param>
-    /// <param name="floor">The magnitude to be above.</param>
-    public static void AccumulateScalars(
-        ArrayView<float> gradient,
-        ArrayView<float> residual,
-        ArrayView<int> state,
-        ArrayView<int> indices,
-        ArrayView<int> bits,
-        ArrayView<int> tileStarts,
-        ArrayView<int> tileCounts,
-        int offset,
-        int floor)
-    {
-        var bitmap = SharedMemory.Allocate<int>(2 * Words);
-        var found = SharedMemory.Allocate<int>(4);
-        ClearBitmaps(bitmap, found);
-        var length = residual.IntLength;
-        var parity = 0;
-        for (var tile = Grid.IdxX; tile < TileCount(length); tile += Grid.DimX)
-        {
-            var begin = tile * TileSize;
-            var inTile = IntrinsicMath.Min(TileSize, length - begin);
-            for (var i = Group.IdxX; i < inTile; i += Group.DimX)
-            {
-                if (AddScalar(gradient, residual, begin + i, floor) != 0) Mark(bitmap, found, parity, i, 1, 1);
-            }
-
-            Append(residual, begin, offset, tile, parity, bitmap, found, state, indices, bits, tileStarts, tileCounts);
-            parity = 1 - parity;
-        }
     }
 
     /// <summary>Counts how often each value of a digit occurs among the magnitudes whose higher digits are known already.</summary>
@@ -394,7 +293,7 @@ internal static class SelectionKernels
                     var magnitude = candidates[c] & Mask;
                     if (magnitude < threshold || (magnitude == threshold && left == 0)) continue;
                     if (magnitude == threshold) left--;
-                    Take(vector, indices[c], selected, values, place, release);
+                    Take(vector, state, indices[c], selected, values, place, release);
                     place++;
                 }
             }
@@ -402,10 +301,10 @@ internal static class SelectionKernels
             return;
         }
 
-        var bitmap = SharedMemory.Allocate<int>(2 * Words);
+        var bitmap = SharedMemory.Allocate<int>(2 * BitmapWords);
         for (var tile = Grid.IdxX; tile < places.IntLength; tile += Grid.DimX)
         {
-            for (var word = Group.IdxX; word < 2 * Words; word += Group.DimX) bitmap[word] = 0;
+            for (var word = Group.IdxX; word < 2 * BitmapWords; word += Group.DimX) bitmap[word] = 0;
             Group.Barrier();
             var begin = tileCoordinates[tile];
             var length = tileCoordinates[tile + 1] - begin;
@@ -413,19 +312,19 @@ internal static class SelectionKernels
             {
                 var magnitude = Magnitude(vector[begin + i]);
                 if (magnitude > threshold) Atomic.Or(ref bitmap[i >> 5], 1 << (i & 31));
-                if (magnitude == threshold) Atomic.Or(ref bitmap[Words + (i >> 5)], 1 << (i & 31));
+                if (magnitude == threshold) Atomic.Or(ref bitmap[BitmapWords + (i >> 5)], 1 << (i & 31));
             }
 
             Group.Barrier();
-            for (var word = Group.IdxX; word < Words; word += Group.DimX)
+            for (var word = Group.IdxX; word < BitmapWords; word += Group.DimX)
             {
-                var (more, same) = (bitmap[word], bitmap[Words + word]);
+                var (more, same) = (bitmap[word], bitmap[BitmapWords + word]);
                 if ((more | same) == 0) continue;
                 var (before, sameBefore) = (0, 0);
                 for (var w = 0; w < word; w++)
                 {
                     before += IntrinsicMath.PopCount(bitmap[w]);
-                    sameBefore += IntrinsicMath.PopCount(bitmap[Words + w]);
+                    sameBefore += IntrinsicMath.PopCount(bitmap[BitmapWords + w]);
                 }
 
                 var left = IntrinsicMath.Max(ties[tile] - sameBefore, 0);
@@ -436,7 +335,7 @@ internal static class SelectionKernels
                     var tie = (same >> bit) & 1;
                     if (tie > left) continue;
                     left -= tie;
-                    Take(vector, begin + (word << 5) + bit, selected, values, place, release);
+                    Take(vector, state, begin + (word << 5) + bit, selected, values, place, release);
                     place++;
                 }
             }
@@ -449,92 +348,22 @@ internal static class SelectionKernels
     /// <param name="length">The number of its coordinates.</param>
     public static int TileCount(int length) => (length / TileSize) + (length % TileSize == 0 ? 0 : 1);
 
-    private static int Magnitude(float value) => (int)Interop.FloatAsInt(value) & Mask;
-
-    private static int Above(float value, int floor) => Magnitude(value) > floor ? 1 : 0;
+    /// <summary>A value's magnitude, as an integer that is the greater the greater it is.</summary>
+    /// <param name="value">The value.</param>
+    public static int Magnitude(float value) => (int)Interop.FloatAsInt(value) & Mask;
 
     /// <summary>Whether the candidates don't do: too many for their room, or too few though there may be more below the floor.</summary>
     private static bool NeedsWholeVector(ArrayView<int> state, int capacity, int k, int floor) =>
         state[Candidates] > capacity || (state[Candidates] < k && floor > 0);
 
-    private static int AddScalar(ArrayView<float> gradient, ArrayView<float> residual, int i, int floor)
+    private static void Take(ArrayView<float> vector, ArrayView<int> state, int i, ArrayView<int> selected, ArrayView<float> values, int place, int release)
     {
-        var sum = residual[i];
-        if (gradient.Length > 0)
-        {
-            sum += gradient[i];
-            residual[i] = sum;
-        }
-
-        return Above(sum, floor);
-    }
-
-    private static void ClearBitmaps(ArrayView<int> bitmap, ArrayView<int> found)
-    {
-        for (var word = Group.IdxX; word < 2 * Words; word += Group.DimX) bitmap[word] = 0;
-        for (var i = Group.IdxX; i < 4; i += Group.DimX) found[i] = 0;
-        Group.Barrier();
-    }
-
-    private static void Mark(ArrayView<int> bitmap, ArrayView<int> found, int parity, int i, int above, int count)
-    {
-        Atomic.Or(ref bitmap[(parity * Words) + (i >> 5)], above << (i & 31));
-        Atomic.Add(ref found[parity], count);
-    }
-
-    /// <summary>
-    /// Reserves room for the candidates that a tile has in the bitmap, with one atomic for the group, and writes them in order.
-    /// </summary>
-    /// <remarks>Two bitmaps take turns, so that two barriers a tile are enough: one is cleared while the other is read.</remarks>
-    private static void Append(
-        ArrayView<float> residual,
-        int begin,
-        int offset,
-        int tile,
-        int parity,
-        ArrayView<int> bitmap,
-        ArrayView<int> found,
-        ArrayView<int> state,
-        ArrayView<int> indices,
-        ArrayView<int> bits,
-        ArrayView<int> tileStarts,
-        ArrayView<int> tileCounts)
-    {
-        Group.Barrier();
-        var count = found[parity];
-        if (Group.IdxX == 0)
-        {
-            var start = count == 0 ? 0 : Atomic.Add(ref state[Candidates], count);
-            found[2 + parity] = start;
-            found[1 - parity] = 0;
-            tileStarts[tile] = start;
-            tileCounts[tile] = count;
-        }
-
-        for (var word = Group.IdxX; word < Words; word += Group.DimX) bitmap[((1 - parity) * Words) + word] = 0;
-        Group.Barrier();
-        var reserved = found[2 + parity];
-        if (count == 0 || reserved >= indices.IntLength) return;
-        for (var word = Group.IdxX; word < Words; word += Group.DimX)
-        {
-            var rest = bitmap[(parity * Words) + word];
-            if (rest == 0) continue;
-            var place = reserved;
-            for (var w = 0; w < word; w++) place += IntrinsicMath.PopCount(bitmap[(parity * Words) + w]);
-            for (; rest != 0 && place < indices.IntLength; rest &= rest - 1)
-            {
-                var i = begin + (word << 5) + IntrinsicMath.TrailingZeroCount(rest);
-                indices[place] = offset + i;
-                bits[place] = (int)Interop.FloatAsInt(residual[i]);
-                place++;
-            }
-        }
-    }
-
-    private static void Take(ArrayView<float> vector, int i, ArrayView<int> selected, ArrayView<float> values, int place, int release)
-    {
+        var value = vector[i];
         selected[place] = i;
-        values[place] = vector[i];
+        values[place] = value;
+
+        // Whoever finds one says the same.
+        if (Magnitude(value) >= Infinity) state[NonFinite] = 1;
         if (release != 0) vector[i] = 0;
     }
 }

@@ -21,6 +21,9 @@ internal static class SelectionState
     /// <summary>1 when the candidates didn't do, and the whole vector was looked at again.</summary>
     public const int WholeVector = 4;
 
+    /// <summary>1 when something that was selected is not finite.</summary>
+    public const int NonFinite = 5;
+
     /// <summary>The number of integers.</summary>
-    public const int Length = 5;
+    public const int Length = 6;
 }

@@ -1,4 +1,3 @@
-using System.Reflection;
 using System.Text.RegularExpressions;
 using ContinuousDL.Cuda.Kernels;
 using ILGPU;
@@ -45,8 +44,8 @@ internal static partial class PtxCompiler
     }
 
     /// <summary>The name of a kernel's entry point.</summary>
-    /// <param name="kernel">The kernel.</param>
-    public static string EntryPoint(MethodInfo kernel) => KernelNameAttribute.GetKernelName(kernel);
+    /// <param name="kernel">The kernel's name, in <see cref="KernelCatalog.Kernels"/>.</param>
+    public static string EntryPoint(string kernel) => "Kernel_" + kernel;
 
     /// <summary>Translates some kernels.</summary>
     /// <param name="target">One of <see cref="Targets"/>.</param>
@@ -63,17 +62,18 @@ internal static partial class PtxCompiler
         {
             var kernel = EntryPointDescription.FromExplicitlyGroupedKernel(KernelCatalog.Kernels[name]);
             var compiled = (PTXCompiledKernel)backend.Compile(kernel, KernelSpecialization.Empty);
-            texts.Add((name, Tidy(compiled.PTXAssembly, target)));
+            texts.Add((name, Tidy(compiled.PTXAssembly, kernel.Name, name, target)));
         }
 
         return texts;
     }
 
     /// <summary>
-    /// ILGPU numbers parameters and labels by a counter that goes on from kernel to kernel, and names sm_80 for everything above.
-    /// Numbers of their own make a kernel's text depend on the kernel alone.
+    /// Makes a kernel's text depend on the kernel alone, and say what is meant: ILGPU numbers parameters and labels by a counter that
+    /// goes on from kernel to kernel, names the methods of all kinds of elements alike, and sm_80 for everything above. And it leaves
+    /// the rounding of sums and products open, which lets an assembler fuse the two; stated, it is kept.
     /// </summary>
-    private static string Tidy(string ptx, (int Major, int Minor) target)
+    private static string Tidy(string ptx, string entry, string kernel, (int Major, int Minor) target)
     {
         var names = new Dictionary<string, string>();
         ptx = NumberedName().Replace(ptx.ReplaceLineEndings("\n"), match =>
@@ -86,11 +86,16 @@ internal static partial class PtxCompiler
 
             return name;
         });
+        ptx = ptx.Replace($".entry {entry}(", $".entry {EntryPoint(kernel)}(", StringComparison.Ordinal);
+        ptx = OpenRounding().Replace(ptx, "$1.rn.$2");
         return Target().Replace(ptx, $".target sm_{target.Major}{target.Minor}");
     }
 
     [GeneratedRegex(@"\b(?:(?<parameter>_[A-Za-z]+)_\d+|L_\d+)\b")]
     private static partial Regex NumberedName();
+
+    [GeneratedRegex(@"\b(add|sub|mul)\.(f32|f64)\b")]
+    private static partial Regex OpenRounding();
 
     [GeneratedRegex(@"\.target sm_\d+")]
     private static partial Regex Target();

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using ContinuousDL.Randomness;
 
 namespace ContinuousDL.Compression;
@@ -65,14 +66,10 @@ public sealed class RandomKCompressor : IGradientCompressor
     public void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result)
     {
         CompressorArguments.CheckVector(vector, layout, result);
-        result.SetSparse(vector.Length, 0);
-        if (scope == CompressionScope.WholeModel)
-        {
-            Append(vector, 0, result);
-            return;
-        }
-
-        for (var t = 0; t < layout.TensorCount; t++) Append(vector[layout[t]], layout.Offsets[t], result);
+        Draw(layout, result);
+        var indices = result.Indices;
+        var values = result.Values;
+        for (var j = 0; j < values.Length; j++) values[j] *= vector[indices[j]];
     }
 
     /// <inheritdoc/>
@@ -81,23 +78,33 @@ public sealed class RandomKCompressor : IGradientCompressor
     /// <inheritdoc/>
     public void LoadState(BinaryReader reader) => CompressorState.Load(reader, StateTag, random);
 
-    private void Append(ReadOnlySpan<float> part, int offset, CompressedGradient result)
+    /// <summary>Draws the coordinates of a step, for a vector that is not at hand.</summary>
+    /// <param name="layout">The tensors of the vector.</param>
+    /// <param name="result">Receives the coordinates and, in the place of their values, what each value is to be multiplied by.</param>
+    internal void Draw(VectorLayout layout, CompressedGradient result)
     {
-        var (k, average) = selection.For(part.Length, random);
+        result.SetSparse(layout.Length, 0);
+        if (scope == CompressionScope.WholeModel)
+        {
+            Draw(layout.Length, 0, result);
+            return;
+        }
+
+        for (var t = 0; t < layout.TensorCount; t++) Draw(layout.Offsets[t + 1] - layout.Offsets[t], layout.Offsets[t], result);
+    }
+
+    private void Draw(int length, int offset, CompressedGradient result)
+    {
+        var (k, average) = selection.For(length, random);
         if (k == 0) return;
 
         var before = result.Count;
         result.SetSparse(result.Length, before + k);
         var indices = result.Indices[before..];
-        var values = result.Values[before..];
-        subset.Draw(part.Length, indices, random);
+        subset.Draw(length, indices, random);
+        TensorPrimitives.Add(indices, offset, indices);
 
         // The average and not k: a tensor whose turn comes seldom has to make up for the times when it doesn't.
-        var scale = unbiased ? (float)(part.Length / average) : 1;
-        for (var j = 0; j < k; j++)
-        {
-            values[j] = part[indices[j]] * scale;
-            indices[j] += offset;
-        }
+        result.Values[before..].Fill(unbiased ? (float)(length / average) : 1);
     }
 }

@@ -55,6 +55,9 @@ public sealed class TopKCompressor : IBlockwiseCompressor
         random = new RandomSource(seed);
     }
 
+    /// <summary>What is regarded as one.</summary>
+    internal CompressionScope Scope => scope;
+
     /// <summary>Sends a fixed number of coordinates.</summary>
     /// <param name="count">The number, k, at least 1: of the model, or of each tensor; all where there are fewer.</param>
     /// <param name="scope">Whether the k largest of the whole model are sent (default) or those of each tensor.</param>
@@ -88,11 +91,15 @@ public sealed class TopKCompressor : IBlockwiseCompressor
         if (selection.IsRandom) CompressorState.Load(reader, StateTag, random);
     }
 
+    /// <summary>How many coordinates are sent next at most. To be asked once for each selection: it may be a matter of chance.</summary>
+    /// <param name="length">The number of the coordinates to select from.</param>
+    internal int NextCount(int length) => selection.For(length, random).Count;
+
     /// <inheritdoc/>
     bool IBlockwiseCompressor.TryBegin(VectorLayout layout)
     {
         if (scope != CompressionScope.WholeModel) return false;
-        selector.Begin(layout.Length, selection.For(layout.Length, random).Count, 0);
+        selector.Begin(layout.Length, NextCount(layout.Length), 0);
         return true;
     }
 
@@ -108,7 +115,7 @@ public sealed class TopKCompressor : IBlockwiseCompressor
 
     private void Append(ReadOnlySpan<float> part, int offset, int slot, CompressedGradient result)
     {
-        selector.Begin(part.Length, selection.For(part.Length, random).Count, slot);
+        selector.Begin(part.Length, NextCount(part.Length), slot);
         selector.Scan(part, 0);
         Take(part, offset, result);
     }

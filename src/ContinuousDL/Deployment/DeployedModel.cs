@@ -61,6 +61,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <summary>The trainable vector, whose coordinates <see cref="Add(CompressedGradient)"/> uses.</summary>
     internal TrainableVector Vector { get; }
 
+    /// <summary>What deployed float32 parameters are rounded to.</summary>
+    internal DeployedValuePrecision Precision => precision;
+
     /// <summary>The deployed tensors, in the order of the layout.</summary>
     internal IReadOnlyList<TensorSlot> Slots => slots;
 
@@ -82,7 +85,10 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <summary>The deployed values of a trainable parameter.</summary>
     /// <param name="tensor">Its index in the trainable vector.</param>
     /// <returns>The tensor. It stays the deployed model's (or the trained module's); not to be written to.</returns>
-    public Tensor Parameter(int tensor) => slots[entries[tensor]].Tensor;
+    public Tensor Parameter(int tensor) => ParameterSlot(tensor).Tensor;
+
+    /// <summary>As <see cref="Parameter"/>, with its coordinates in the model.</summary>
+    internal TensorSlot ParameterSlot(int tensor) => slots[entries[tensor]];
 
     /// <summary>
     /// Adds to the deployed parameters. Each sum is rounded to the parameter's dtype, and further where the trainer's options say
@@ -98,8 +104,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         delta.Dequantize();
         if (TensorPrimitives.IndexOfMaxMagnitude(delta.Values) is >= 0 and var largest && !float.IsFinite(delta.Values[largest]))
         {
-            throw new NonFiniteException("The update is not finite, although the gradient was: the learning rate is too high for it. The deployed model is as it was.", double.NaN, null);
+            throw NotFinite();
         }
+
         for (var t = 0; t < entries.Length; t++)
         {
             if (delta.Form == CompressedForm.Sparse)
@@ -113,6 +120,35 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             }
         }
     }
+
+    /// <summary>Says that a strategy has added to the deployed parameters itself, on their device, just as <see cref="Add(CompressedGradient)"/> would have.</summary>
+    /// <param name="indices">The coordinates of the trainable vector, ascending.</param>
+    /// <param name="before">The bits of each parameter before, in elements of <paramref name="width"/> bytes.</param>
+    /// <param name="after">The bits after, likewise.</param>
+    /// <param name="width">4, or 8 where a parameter's elements take 8 bytes.</param>
+    /// <param name="digestChange">What the digest has changed by.</param>
+    /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    internal void Record(ReadOnlySpan<int> indices, ReadOnlySpan<byte> before, ReadOnlySpan<byte> after, int width, ulong digestChange)
+    {
+        BeginChange();
+        Digest += digestChange;
+        var j = 0;
+        for (var t = 0; t < entries.Length; t++)
+        {
+            var entry = slots[entries[t]].Entry;
+            var end = j + CoordinateRange.CountBelow(indices[j..], Vector.Layout.Offsets[t + 1]);
+            changes.Reserve(end - j, entry.ElementSize);
+            for (; j < end; j++)
+            {
+                var (old, bits) = (Scalars.Load(before, j, width), Scalars.Load(after, j, width));
+                if (bits != old) changes.Record(entry.Offset + (indices[j] - Vector.Layout.Offsets[t]), old, bits, entry.ElementSize);
+            }
+        }
+    }
+
+    /// <summary>What is thrown where something that was to be added is not finite, and nothing was.</summary>
+    internal static NonFiniteException NotFinite() => new(
+        "The update is not finite, although the gradient was: the learning rate is too high for it. The deployed model is as it was.", double.NaN, null);
 
     /// <summary>Makes every deployed value the trained model's current one: nothing is compressed. Buffers are included, whatever the options say.</summary>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already, or the trainer's options say to round what is deployed.</exception>

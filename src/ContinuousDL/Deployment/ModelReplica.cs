@@ -37,7 +37,8 @@ public sealed class ModelReplica<TModule> : IDisposable
         if (ReferenceEquals(first, second)) throw new ArgumentException("The function must make a new module at every call.", nameof(create));
         try
         {
-            sides = [new Side(first), new Side(second)];
+            var original = new Side(first);
+            sides = [original, new Side(second, original.State)];
             foreach (var side in sides)
             {
                 side.State.Load(snapshot);
@@ -178,6 +179,8 @@ public sealed class ModelReplica<TModule> : IDisposable
                 side.Module.Dispose();
             }
 
+            // Only now: the sides may share what they have taken.
+            foreach (var side in sides) side.State.Dispose();
             SetPending(null, all: false);
         }
     }
@@ -221,7 +224,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     private void CatchUp(ModelState behind, ModelState current)
     {
         if (pendingAll) behind.CopyAll(current);
-        else if (pending is not null) behind.Rewrite(pending);
+        else if (pending is not null) behind.CatchUp(pending, current);
     }
 
     /// <summary>Says what the other side lacks from now on: an update, everything, or nothing.</summary>
@@ -257,19 +260,19 @@ public sealed class ModelReplica<TModule> : IDisposable
 
         internal ModelState State => Held.State;
 
-        internal ulong ComputeDigest() => Held.State.Tensors.ComputeDigest();
+        internal ulong ComputeDigest() => Held.State.ComputeDigest();
 
         internal ModelSnapshot CreateSnapshot() => Held.State.CreateSnapshot();
     }
 
     /// <summary>One of the two copies of the model.</summary>
-    internal sealed class Side(TModule module)
+    internal sealed class Side(TModule module, ModelState? twin = null)
     {
         /// <summary>How many leases there are on it.</summary>
         public int Readers;
 
         public TModule Module { get; } = module;
 
-        public ModelState State { get; } = new(ModelTensors.Of(module));
+        public ModelState State { get; } = new(ModelTensors.Of(module), twin);
     }
 }

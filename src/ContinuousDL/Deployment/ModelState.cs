@@ -1,4 +1,3 @@
-using System.Buffers;
 using ContinuousDL.Parameters;
 using ContinuousDL.Wire;
 
@@ -6,8 +5,12 @@ namespace ContinuousDL.Deployment;
 
 /// <summary>A model's tensors together with what is known of their state: of which run, at which sequence, with which digest.</summary>
 /// <remarks>The tensors stay their owner's. Not thread-safe.</remarks>
-internal sealed class ModelState(ModelTensors tensors)
+/// <param name="tensors">The model's tensors.</param>
+/// <param name="twin">Another copy of the model that gets the same updates, if there is one.</param>
+internal sealed class ModelState(ModelTensors tensors, ModelState? twin = null) : IDisposable
 {
+    private readonly IModelAccess access = ModelAccess.Of(tensors, twin?.access);
+
     public ModelTensors Tensors { get; } = tensors;
 
     public ModelLayout Layout => Tensors.Layout;
@@ -63,7 +66,8 @@ internal sealed class ModelState(ModelTensors tensors)
     /// <exception cref="ReplicaDivergedException">It is not the digest that the update carries.</exception>
     public ulong DigestAfter(ModelUpdate update, bool knowsPrevious = false)
     {
-        var digest = update.IsWhole ? WholeDigest(update) : Digest + ChangeOf(update, knowsPrevious);
+        var digest = update.IsWhole ? WholeDigest(update)
+            : Digest + (knowsPrevious && !update.PreviousValues.IsEmpty ? KnownChange(update) : access.DigestChange(update));
         return digest == update.StateDigest ? digest : throw new ReplicaDivergedException(
             $"Update {update.Sequence} leads to the digest {digest:x16}, the trainer's is {update.StateDigest:x16}: the replica has drifted, or the update is damaged.");
     }
@@ -73,28 +77,27 @@ internal sealed class ModelState(ModelTensors tensors)
     /// <param name="digest">The digest after it, see <see cref="DigestAfter"/>.</param>
     public void Write(ModelUpdate update, ulong digest)
     {
-        Rewrite(update);
+        access.Write(update);
         (RunId, Sequence, Digest) = (update.RunId, update.Sequence, digest);
     }
 
-    /// <summary>Writes an update's values into tensors that lack just them: what is known of the state stays.</summary>
-    public void Rewrite(ModelUpdate update)
-    {
-        if (!update.IsWhole)
-        {
-            Tensors.Write(update.Coordinates, update.Values);
-            return;
-        }
-
-        var sections = update.GetSections();
-        while (sections.MoveNext()) Tensors.Slots[sections.Index].WriteAll(sections.Values);
-    }
+    /// <summary>Takes over the values of an update that another state of the same model is ahead by. What is known of the state stays.</summary>
+    public void CatchUp(ModelUpdate update, ModelState source) => access.CatchUp(update, source.access);
 
     /// <summary>Takes over all values from another state of the same model.</summary>
     public void CopyAll(ModelState source)
     {
         for (var i = 0; i < Tensors.Slots.Length; i++) Tensors.Slots[i].CopyFrom(source.Tensors.Slots[i]);
     }
+
+    /// <summary>The digest, computed from every value.</summary>
+    public ulong ComputeDigest() => access.ComputeDigest();
+
+    /// <summary>Reads the values of some coordinates, ascending, packed.</summary>
+    public void Read(ReadOnlySpan<int> coordinates, Span<byte> values) => access.Read(coordinates, values);
+
+    /// <summary>Gives back what working on the tensors has taken; they stay as they are.</summary>
+    public void Dispose() => access.Dispose();
 
     public ModelSnapshot CreateSnapshot() => new(Layout, Tensors.Slots, RunId, Sequence);
 
@@ -106,26 +109,12 @@ internal sealed class ModelState(ModelTensors tensors)
         return digest;
     }
 
-    /// <summary>What an update of some coordinates changes the digest by.</summary>
-    private ulong ChangeOf(ModelUpdate update, bool knowsPrevious)
+    /// <summary>What an update of some coordinates changes the digest by, if its previous values are those of this state.</summary>
+    private static ulong KnownChange(ModelUpdate update)
     {
         var change = 0ul;
         var runs = update.GetRuns();
-        while (runs.MoveNext())
-        {
-            if (knowsPrevious && !runs.Previous.IsEmpty)
-            {
-                change += StateDigest.Change(runs.Entry, runs.Coordinates, runs.Previous, runs.Values);
-                continue;
-            }
-
-            var rented = ArrayPool<byte>.Shared.Rent(runs.Values.Length);
-            var old = rented.AsSpan(0, runs.Values.Length);
-            Tensors.Read(runs.Coordinates, old);
-            change += StateDigest.Change(runs.Entry, runs.Coordinates, old, runs.Values);
-            ArrayPool<byte>.Shared.Return(rented);
-        }
-
+        while (runs.MoveNext()) change += StateDigest.Change(runs.Entry, runs.Coordinates, runs.Previous, runs.Values);
         return change;
     }
 

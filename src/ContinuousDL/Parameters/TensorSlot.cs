@@ -72,6 +72,16 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
             return;
         }
 
+        if (Tensor.device_type == source.Tensor.device_type && Tensor.device_index == source.Tensor.device_index)
+        {
+            ThrowIfDisposed();
+            source.ThrowIfDisposed();
+            using var guard = no_grad();
+            using var target = Tensor.detach();
+            _ = target.copy_(source.Tensor);
+            return;
+        }
+
         var length = checked(Entry.Length * Entry.ElementSize);
         var values = ArrayPool<byte>.Shared.Rent(length);
         source.ReadAll(values.AsSpan(0, length));
@@ -120,7 +130,7 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
         return Tensor.detach().contiguous().clone().DetachFromDisposeScope();
     }
 
-    protected void ThrowIfDisposed()
+    public void ThrowIfDisposed()
     {
         if (Tensor.IsInvalid) throw new ObjectDisposedException(Entry.Name, $"The model's tensor '{Entry.Name}' is disposed.");
     }

@@ -241,8 +241,13 @@ public sealed class UpdateCodec
             var bytes = header.IsWhole ? layout.SizeInBytes : CoordinateSections.SizeOf(used, layout);
             if (bytes > Array.MaxLength) throw new WireFormatException($"The message's values take {bytes:N0} bytes; an update can hold {Array.MaxLength:N0}.");
             values = ArrayPool<byte>.Shared.Rent((int)bytes);
-            if (header.IsRelative) previous = ArrayPool<byte>.Shared.Rent((int)bytes);
-            DecodeValues(header, state, used, values.AsSpan(0, (int)bytes), previous, ref reader);
+            if (header.IsRelative)
+            {
+                previous = ArrayPool<byte>.Shared.Rent((int)bytes);
+                state.Read(used, previous.AsSpan(0, (int)bytes));
+            }
+
+            DecodeValues(header, layout, used, values.AsSpan(0, (int)bytes), previous, ref reader);
             if (reader.EndSection() != frame.Payload.Length) throw new WireFormatException("The message has bytes that belong to nothing.");
             var identity = new UpdateIdentity(header.RunId ?? state.RunId, header.BaseSequence, header.Sequence, layout, header.StateDigest);
             return new ModelUpdate(identity, header.Count, header.IsWhole, coordinates, values, previous, (int)bytes);
@@ -256,12 +261,12 @@ public sealed class UpdateCodec
         }
     }
 
-    private static void DecodeValues(in UpdateHeader header, ModelState state, ReadOnlySpan<int> coordinates, Span<byte> values, Span<byte> previous, ref BitReader reader)
+    private static void DecodeValues(in UpdateHeader header, ModelLayout layout, ReadOnlySpan<int> coordinates, Span<byte> values, ReadOnlySpan<byte> previous, ref BitReader reader)
     {
         var seen = 0ul;
         if (header.IsWhole)
         {
-            foreach (var run in state.Layout.Runs)
+            foreach (var run in layout.Runs)
             {
                 var bytes = run.Length * run.ElementSize;
                 ValueCode.Decode(run, header.ValuePrecision, [], values[..bytes], ref seen, ref reader);
@@ -271,8 +276,7 @@ public sealed class UpdateCodec
             return;
         }
 
-        if (header.IsRelative) state.Tensors.Read(coordinates, previous[..values.Length]);
-        var sections = new CoordinateSections(coordinates, state.Layout.Runs);
+        var sections = new CoordinateSections(coordinates, layout.Runs);
         while (sections.MoveNext())
         {
             var (start, bytes) = ((int)sections.ByteStart, sections.ByteCount);

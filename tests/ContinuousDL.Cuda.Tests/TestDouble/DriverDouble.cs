@@ -34,6 +34,9 @@ internal static unsafe class DriverDouble
     /// <summary>The number of modules that are loaded.</summary>
     public static int Modules => ((delegate* unmanaged<int>)Export("double_modules"))();
 
+    /// <summary>The number of blocks of main memory that are locked.</summary>
+    public static int Locked => ((delegate* unmanaged<int>)Export("double_locked"))();
+
     /// <summary>How many contexts the thread has pushed and not popped.</summary>
     public static int Depth => ((delegate* unmanaged<int>)Export("double_depth"))();
 

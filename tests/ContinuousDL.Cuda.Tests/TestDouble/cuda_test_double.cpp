@@ -3,6 +3,7 @@
 // takes from the PTX that it was given. It assembles nothing and runs nothing by itself.
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -34,6 +35,7 @@ struct Parameter { size_t offset, size; };
 struct Function { struct Module* module; std::string name; std::vector<Parameter> parameters; size_t size; };
 struct Module { struct Context* context; Function function; };
 struct Context { CUdevice device; };
+struct Copy { unsigned char* host; std::vector<unsigned char> bytes; bool to_host; };
 
 typedef int (*Launched)(int device, const char* name, int groups, int group_size, const void* arguments, long long bytes);
 
@@ -42,6 +44,8 @@ static bool started;
 static std::vector<Device> devices;
 static std::vector<Context*> contexts;
 static std::set<Module*> modules;
+static std::map<unsigned char*, size_t> locked;
+static std::vector<Copy> under_way;
 static std::map<std::string, std::pair<int, CUresult>> failures;
 static std::string calls;
 static Launched launched;
@@ -73,6 +77,9 @@ EXPORT void double_reset(int count, int major, int minor, Launched callback) {
     for (int i = 0; i < count; i++) contexts.push_back(new Context{i});
     for (auto module : modules) delete module;
     modules.clear();
+    for (auto& block : locked) std::free(block.first);
+    locked.clear();
+    under_way.clear();
     failures.clear();
     calls.clear();
     stack.clear();
@@ -88,6 +95,7 @@ EXPORT void double_fail(const char* function, int n, int code) {
 EXPORT const char* double_calls() { return calls.c_str(); }
 EXPORT int double_retained(int device) { return devices[device].retained; }
 EXPORT int double_modules() { return (int)modules.size(); }
+EXPORT int double_locked() { return (int)locked.size(); }
 EXPORT int double_depth() { return (int)stack.size(); }
 
 EXPORT CUresult cuInit(unsigned flags) {
@@ -234,11 +242,45 @@ EXPORT CUresult cuLaunchKernel(Function* function, unsigned gx, unsigned gy, uns
     return launched(function->module->context->device, function->name.c_str(), (int)gx, (int)bx, bytes.data(), (long long)bytes.size());
 }
 
+EXPORT CUresult cuMemHostAlloc(void** address, size_t bytes, unsigned flags) {
+    ENTER(cuMemHostAlloc);
+    if (stack.empty()) return INVALID_CONTEXT;
+    if (bytes == 0 || flags != 0) return INVALID_VALUE;
+    *address = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    std::memset(*address, 0xa5, bytes);
+    locked[(unsigned char*)*address] = bytes;
+    return SUCCESS;
+}
+
+EXPORT CUresult cuMemFreeHost(void* address) {
+    ENTER(cuMemFreeHost);
+    if (stack.empty()) return INVALID_CONTEXT;
+    auto block = locked.find((unsigned char*)address);
+    if (block == locked.end()) return INVALID_VALUE;
+    // The driver waits for the device before it frees.
+    under_way.erase(
+        std::remove_if(under_way.begin(), under_way.end(), [&](const Copy& c) { return c.host >= block->first && c.host < block->first + block->second; }),
+        under_way.end());
+    std::free(address);
+    locked.erase(block);
+    return SUCCESS;
+}
+
+// Page-locked memory is what an asynchronous copy has to be of, if the host is not to wait for it.
+static bool is_locked(const void* address, size_t bytes) {
+    return std::any_of(locked.begin(), locked.end(), [&](const std::pair<unsigned char* const, size_t>& block) {
+        return address >= block.first && (const unsigned char*)address + bytes <= block.first + block.second;
+    });
+}
+
+// What is copied to main memory comes there when the stream is waited for: whoever reads earlier reads something else.
 EXPORT CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr source, size_t bytes, void* stream) {
     ENTER(cuMemcpyDtoHAsync);
     if (stack.empty()) return INVALID_CONTEXT;
     if (stream != nullptr) return INVALID_HANDLE;
-    std::memcpy(target, (const void*)source, bytes);
+    if (!is_locked(target, bytes)) return INVALID_VALUE;
+    auto first = (const unsigned char*)source;
+    under_way.push_back({(unsigned char*)target, {first, first + bytes}, true});
     return SUCCESS;
 }
 
@@ -246,14 +288,25 @@ EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr target, const void* source, siz
     ENTER(cuMemcpyHtoDAsync);
     if (stack.empty()) return INVALID_CONTEXT;
     if (stream != nullptr) return INVALID_HANDLE;
+    if (!is_locked(source, bytes)) return INVALID_VALUE;
+    auto first = (const unsigned char*)source;
     std::memcpy((void*)target, source, bytes);
+    under_way.push_back({(unsigned char*)source, {first, first + bytes}, false});
     return SUCCESS;
 }
 
+// What was to be copied to the device must not have changed in main memory since: the device may have read it late.
 EXPORT CUresult cuStreamSynchronize(void* stream) {
     ENTER(cuStreamSynchronize);
     if (stack.empty()) return INVALID_CONTEXT;
-    return stream == nullptr ? SUCCESS : INVALID_HANDLE;
+    if (stream != nullptr) return INVALID_HANDLE;
+    bool kept = true;
+    for (auto& copy : under_way) {
+        if (copy.to_host) std::memcpy(copy.host, copy.bytes.data(), copy.bytes.size());
+        else kept = kept && std::memcmp(copy.host, copy.bytes.data(), copy.bytes.size()) == 0;
+    }
+    under_way.clear();
+    return kept ? SUCCESS : INVALID_VALUE;
 }
 
 static const std::map<int, std::pair<const char*, const char*>> errors = {

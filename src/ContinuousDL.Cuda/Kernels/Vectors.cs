@@ -11,3 +11,13 @@ internal struct Quad
     public float C;
     public float D;
 }
+
+/// <summary>128 bits that are loaded and stored together.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct Words
+{
+    public int A;
+    public int B;
+    public int C;
+    public int D;
+}

@@ -1,0 +1,140 @@
+using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
+
+namespace ContinuousDL.Cuda.Models;
+
+/// <summary>A model on a CUDA device: an update crosses to it once, and what comes back is the 64 bits of its digest.</summary>
+/// <remarks>
+/// The host waits for digests and for values that it reads. Writes and copies stay in the queue when a method returns: they come
+/// after what torch was asked for before, such as predictions with the old values, and before what it is asked for next, such as
+/// predictions with the new ones, since all are in one stream. What fails on the device shows at the next wait.
+/// </remarks>
+internal sealed class DeviceModel : IModelAccess
+{
+    private readonly HostModelAccess host;
+    private readonly ModelLayout layout;
+    private readonly TensorTable table;
+    private readonly DeviceUploads uploads;
+
+    private DeviceModel(ModelTensors tensors, TensorTable table, DeviceUploads uploads)
+    {
+        (host, layout, this.table, this.uploads) = (new HostModelAccess(tensors), tensors.Layout, table, uploads);
+    }
+
+    private IKernelQueue Queue => uploads.Queue;
+
+    /// <summary>Makes the access to a model.</summary>
+    /// <param name="queue">The device's queue. Stays the caller's.</param>
+    /// <param name="tensors">The model's tensors. They stay their owner's.</param>
+    /// <param name="twin">The access to another copy of the model that gets the same updates, if there is one.</param>
+    /// <param name="problem">Why there is none.</param>
+    /// <returns>The access, which is the caller's; null where kernels can't address the tensors.</returns>
+    public static DeviceModel? TryMake(IKernelQueue queue, ModelTensors tensors, IModelAccess? twin, out string? problem)
+    {
+        if (TensorTable.TryMake(queue, tensors.Slots.Select(s => new TensorTable.Row(s, s.Entry.Offset)), out problem) is not { } table) return null;
+        var shared = twin is DeviceModel other && ReferenceEquals(other.Queue, queue) && other.layout.Fingerprint == tensors.Layout.Fingerprint ? other.uploads : null;
+        return new DeviceModel(tensors, table, shared ?? new DeviceUploads(queue, tensors.Slots[0].Tensor.device, tensors.Layout));
+    }
+
+    /// <inheritdoc/>
+    public ulong ComputeDigest()
+    {
+        lock (uploads.Gate)
+        {
+            table.Refresh();
+            if (table.Count == 0) return 0;
+            var sum = uploads.BeginSum();
+            Queue.Launch(nameof(ModelKernels.SumDigest), GroupsFor(layout.Count), [table.Memory, table.Tensors, sum, layout.Count]);
+            return uploads.EndSum();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Read(ReadOnlySpan<int> coordinates, Span<byte> values)
+    {
+        if (coordinates.IsEmpty) return;
+        lock (uploads.Gate)
+        {
+            table.Refresh();
+            var staged = uploads.Stage(coordinates);
+            Queue.Launch(
+                nameof(ModelKernels.ReadModel),
+                GroupsFor(coordinates.Length),
+                [table.Memory, table.Tensors, staged.CoordinateView, staged.SectionView, staged.ValueView]);
+            staged.FetchValues();
+            uploads.Wait();
+            staged.CopyValuesTo(values);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ulong DigestChange(ModelUpdate update)
+    {
+        if (update.Count == 0) return 0;
+        lock (uploads.Gate)
+        {
+            table.Refresh();
+            var staged = uploads.Stage(update);
+            Queue.Launch(
+                nameof(ModelKernels.DigestChange),
+                GroupsFor(update.Count),
+                [table.Memory, table.Tensors, staged.CoordinateView, staged.SectionView, staged.ValueView, staged.SumView]);
+            staged.FetchSum();
+            uploads.Wait();
+            return staged.Sum;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Write(ModelUpdate update)
+    {
+        if (update.IsWhole)
+        {
+            host.Write(update);
+            return;
+        }
+
+        if (update.Count == 0) return;
+        lock (uploads.Gate)
+        {
+            table.Refresh();
+            var staged = uploads.Find(update);
+            Queue.Launch(
+                nameof(ModelKernels.WriteModel),
+                GroupsFor(update.Count),
+                [table.Memory, table.Tensors, staged.CoordinateView, staged.SectionView, staged.ValueView]);
+            staged.Forget();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void CatchUp(ModelUpdate update, IModelAccess source)
+    {
+        if (update.Count == 0) return;
+        if (source is not DeviceModel other || !ReferenceEquals(other.uploads, uploads))
+        {
+            Write(update);
+            return;
+        }
+
+        lock (uploads.Gate)
+        {
+            table.Refresh();
+            other.table.Refresh();
+            Queue.Launch(
+                nameof(ModelKernels.CopyModel),
+                GroupsFor(update.Count),
+                [table.Memory, table.Tensors, other.table.Memory, other.table.Tensors, uploads.Find(update.Coordinates).CoordinateView]);
+        }
+    }
+
+    /// <summary>Frees what this and its twin have taken on the device.</summary>
+    public void Dispose()
+    {
+        uploads.Dispose();
+        table.Dispose();
+    }
+
+    private int GroupsFor(int threads) => Math.Min(Queue.FullGrid, ((threads - 1) / Queue.GroupSize) + 1);
+}
