@@ -224,13 +224,11 @@ internal static class ModelKernels
             return (rounded, Float16Elements.Read(rounded) - weight);
         }
 
-        // What nothing is added to stays as it is, rounded or not.
         var value = Interop.IntAsFloat((uint)old);
         var sum = value + addend;
         var bits = Interop.FloatAsInt(sum);
-        if (format != NumberFormat.Single && (Interop.FloatAsInt(addend) & Magnitude) == 0) bits = (uint)old;
-        else if (format == NumberFormat.SingleAsBFloat16) bits = Finite(Interop.FloatAsInt(BFloat16Elements.Round(sum)), bits, 0x7f7f0000);
-        else if (format == NumberFormat.SingleAsHalf) bits = Finite(Interop.FloatAsInt(Float16Elements.Read(Float16Elements.Nearest(sum))), bits, 0x477fe000);
+        if (format == NumberFormat.SingleAsBFloat16) bits = Finite(Interop.FloatAsInt(BFloat16Elements.Round(sum)), bits, 0x7f7f0000);
+        if (format == NumberFormat.SingleAsHalf) bits = Finite(Interop.FloatAsInt(Float16Elements.Read(Float16Elements.Nearest(sum))), bits, 0x477fe000);
         return (bits, Interop.IntAsFloat(bits) - value);
     }
 
