@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace ContinuousDL.Wire;
 
@@ -34,6 +35,12 @@ internal interface IFloatFormat
 
     /// <summary>The code of a finite stored value plus a step, rounded to nearest, ties to even.</summary>
     static abstract ulong Add(ulong stored, float step);
+
+    /// <summary>Whether <see cref="Round(Vector512{uint})"/> is there: elements are float32.</summary>
+    static virtual bool HasVectors => false;
+
+    /// <summary>The codes of finite stored values, rounded to nearest, ties to even.</summary>
+    static virtual Vector512<uint> Round(Vector512<uint> stored) => throw new NotSupportedException();
 
     /// <summary>How far a code's value is above a stored one; rounded.</summary>
     static abstract float Distance(ulong stored, ulong code);
@@ -73,6 +80,10 @@ internal readonly struct Float32Format : IFloatFormat
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Add(ulong stored, float step) => BitConverter.SingleToUInt32Bits(ToSingle(stored) + step);
+
+    public static bool HasVectors => true;
+
+    public static Vector512<uint> Round(Vector512<uint> stored) => stored;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
@@ -196,6 +207,12 @@ internal readonly struct BFloat16InFloat32Format : IRoundedFormat
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Add(ulong stored, float step) => Round(Float32Format.Add(stored, step));
+
+    public static bool HasVectors => true;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<uint> Round(Vector512<uint> stored) =>
+        (stored + Vector512.Create(0x7fffu) + ((stored >>> 16) & Vector512<uint>.One)) >>> 16;
 
     public static float Distance(ulong stored, ulong code) => Float32Format.Distance(stored, code << 16);
 
