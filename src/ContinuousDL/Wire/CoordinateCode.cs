@@ -169,27 +169,41 @@ internal static class CoordinateCode
         private long sum;
         private long count;
 
+        /// <summary>12 · sum + 6 · count, and 25 · count · 2^r: kept, since most gaps only add to them.</summary>
+        private long wanted, have;
+
         public GapModel(int coordinates, int total)
         {
             var listed = CountListed(coordinates, total);
             sum = InitialWeight * ((long)(total - listed) / (listed + 1));
             count = InitialWeight;
-            Adapt();
+            Start();
         }
 
-        /// <summary>The number of low bits that are written as they are, 0 to 31.</summary>
+        /// <summary>The number of low bits that are written as they are, 0 to 31: r.</summary>
         public int Parameter { get; private set; }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public void Add(uint gap)
         {
             sum += gap;
+            wanted += (12L * gap) + 6;
+            have += 25L << Parameter;
             if (++count == Window)
             {
                 sum >>= 1;
                 count >>= 1;
+                Start();
+                return;
             }
 
+            Adapt();
+        }
+
+        private void Start()
+        {
+            wanted = (12 * sum) + (6 * count);
+            have = 25 * count << Parameter;
             Adapt();
         }
 
@@ -200,12 +214,8 @@ internal static class CoordinateCode
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private void Adapt()
         {
-            var wanted = (12 * sum) + (6 * count);
-            var have = 25 * count;
-            var parameter = Parameter;
-            while (have << parameter < wanted) parameter++;
-            while (parameter > 0 && have << (parameter - 1) >= wanted) parameter--;
-            Parameter = parameter;
+            for (; have < wanted; have <<= 1) Parameter++;
+            for (; have >> 1 >= wanted && Parameter > 0; have >>= 1) Parameter--;
         }
     }
 }
