@@ -471,11 +471,39 @@ internal sealed class FloatCode<TFormat> : ValueCode
         var count = values.Length / TFormat.Size;
         orders = orders[..count];
         classes = classes[..count];
-        for (var j = 0; j < count; j++)
+        var j = 0;
+        if (HasVectors)
         {
-            var code = (classes[j] & SymbolMask) == ChangeModel.Raw ? orders[j] : FromOrder(orders[j]) ^ (SignBit & (0 - ((ulong)classes[j] >> SignShift)));
-            Store(values, j, TFormat.Widen(code));
+            for (; j <= count - Vector512<uint>.Count; j += Vector512<uint>.Count)
+            {
+                if (TryStoreValues(orders, classes, values, j)) continue;
+                for (var i = 0; i < Vector512<uint>.Count; i++) StoreValue(orders, classes, values, j + i);
+            }
         }
+
+        for (; j < count; j++) StoreValue(orders, classes, values, j);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreValue(ReadOnlySpan<ulong> orders, ReadOnlySpan<byte> classes, Span<byte> values, int j)
+    {
+        var code = (classes[j] & SymbolMask) == ChangeModel.Raw ? orders[j] : FromOrder(orders[j]) ^ (SignBit & (0 - ((ulong)classes[j] >> SignShift)));
+        Store(values, j, TFormat.Widen(code));
+    }
+
+    /// <summary>As <see cref="StoreValue"/>, for sixteen float32 elements at once.</summary>
+    /// <returns>False where one of them is a value as it is.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool TryStoreValues(ReadOnlySpan<ulong> orders, ReadOnlySpan<byte> classes, Span<byte> values, int j)
+    {
+        var packed = Avx512F.ConvertToVector512UInt32(Vector128.Create(classes[j..]));
+        if (Vector512.EqualsAny(packed & Vector512.Create((uint)SymbolMask), Vector512.Create((uint)ChangeModel.Raw))) return false;
+        var order = Vector512.Narrow(Vector512.Create(orders[j..]), Vector512.Create(orders[(j + Vector512<ulong>.Count)..]));
+        var signBit = Vector512.Create((uint)SignBit);
+        var isNegative = Vector512.LessThan(order, signBit);
+        var code = order ^ (signBit | (Vector512.Create((uint)Mask) & isNegative)) ^ (packed >>> SignShift << (TFormat.Width - 1));
+        TFormat.Widen(code).CopyTo(MemoryMarshal.Cast<byte, uint>(values)[j..]);
+        return true;
     }
 
     /// <summary>Looks for the sizes and the code that sampled changes take the fewest bits with.</summary>

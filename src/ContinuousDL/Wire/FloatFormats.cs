@@ -36,11 +36,14 @@ internal interface IFloatFormat
     /// <summary>The code of a finite stored value plus a step, rounded to nearest, ties to even.</summary>
     static abstract ulong Add(ulong stored, float step);
 
-    /// <summary>Whether <see cref="Round(Vector512{uint})"/> is there: elements are float32.</summary>
+    /// <summary>Whether there are <see cref="Round(Vector512{uint})"/> and <see cref="Widen(Vector512{uint})"/>: elements are float32.</summary>
     static virtual bool HasVectors => false;
 
     /// <summary>The codes of finite stored values, rounded to nearest, ties to even.</summary>
     static virtual Vector512<uint> Round(Vector512<uint> stored) => throw new NotSupportedException();
+
+    /// <summary>The stored values of codes.</summary>
+    static virtual Vector512<uint> Widen(Vector512<uint> codes) => throw new NotSupportedException();
 
     /// <summary>How far a code's value is above a stored one; rounded.</summary>
     static abstract float Distance(ulong stored, ulong code);
@@ -84,6 +87,8 @@ internal readonly struct Float32Format : IFloatFormat
     public static bool HasVectors => true;
 
     public static Vector512<uint> Round(Vector512<uint> stored) => stored;
+
+    public static Vector512<uint> Widen(Vector512<uint> codes) => codes;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Distance(ulong stored, ulong code) => ToSingle(code) - ToSingle(stored);
@@ -213,6 +218,8 @@ internal readonly struct BFloat16InFloat32Format : IRoundedFormat
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<uint> Round(Vector512<uint> stored) =>
         (stored + Vector512.Create(0x7fffu) + ((stored >>> 16) & Vector512<uint>.One)) >>> 16;
+
+    public static Vector512<uint> Widen(Vector512<uint> codes) => codes << 16;
 
     public static float Distance(ulong stored, ulong code) => Float32Format.Distance(stored, code << 16);
 
