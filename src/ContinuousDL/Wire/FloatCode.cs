@@ -529,7 +529,7 @@ internal sealed class FloatCode<TFormat> : ValueCode
             var sum = 0L;
             foreach (var sample in samples) sum += Math.Max(0, (long)sample.Bits - start);
             var worse = 0;
-            for (var shift = Math.Min(ChangeModel.MagnitudeBits - 1, BitOperations.Log2((ulong)Math.Max(1, sum / samples.Length))); shift >= 0 && worse < 2; shift--)
+            for (var shift = Math.Min(ChangeModel.MagnitudeBits - 1, BitOperations.Log2((ulong)Math.Max(1, sum / samples.Length)) + 1); shift >= 0 && worse < 2; shift--)
             {
                 var cost = ChangeModel.Cost(samples, weight, start, shift, counts, out var isFixed);
                 worse = cost < best.Cost ? 0 : worse + 1;
