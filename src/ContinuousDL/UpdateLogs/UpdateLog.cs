@@ -71,6 +71,8 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private (string Path, WeakReference<ModelSnapshot> Snapshot)? lastSnapshot;
     private readonly NewsSignal news = new();
     private Task compaction = Task.CompletedTask;
+    private bool isCompacting;
+    private bool isCompactionDue;
     private volatile Exception? compactionError;
     private Exception? fault;
     private bool disposed;
@@ -621,26 +623,44 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         }
     }
 
+    /// <summary>Begins a compaction, or has one follow the one under way, which may have missed why it is due. The lock is held.</summary>
     private void CompactInBackground()
     {
-        if (!compaction.IsCompleted) return;
+        isCompactionDue = true;
+        if (isCompacting) return;
+        isCompacting = true;
         compaction = Task.Run(() =>
         {
-            try
-            {
-                Compact();
-                compactionError = null;
-            }
-            catch (ObjectDisposedException)
-            {
-                // The log was disposed before it could begin.
-            }
-            catch (Exception e)
-            {
-                compactionError = e;
-                Log.CompactionFailed(logger, e, directory);
-            }
+            while (BeginCompaction()) TryCompact();
         });
+    }
+
+    private bool BeginCompaction()
+    {
+        lock (sync)
+        {
+            isCompacting = isCompactionDue && !disposed;
+            isCompactionDue = false;
+            return isCompacting;
+        }
+    }
+
+    private void TryCompact()
+    {
+        try
+        {
+            Compact();
+            compactionError = null;
+        }
+        catch (ObjectDisposedException)
+        {
+            // The log was disposed before it could begin.
+        }
+        catch (Exception e)
+        {
+            compactionError = e;
+            Log.CompactionFailed(logger, e, directory);
+        }
     }
 
     /// <summary>Reads updates, and merges them where that is smaller.</summary>
