@@ -109,13 +109,11 @@ internal sealed class StagedUpdate : IDisposable
     public void CopyValuesTo(Span<byte> values)
     {
         var place = valuesAt;
-        for (var rest = Coordinates; !rest.IsEmpty;)
+        var sections = new CoordinateSections(Coordinates, layout.Tensors);
+        while (sections.MoveNext())
         {
-            var (_, count, bytes) = SectionOf(rest);
-            host!.Part<byte>(place, bytes).CopyTo(values);
-            rest = rest[count..];
-            values = values[bytes..];
-            place += Padded(bytes);
+            host!.Part<byte>(place, sections.ByteCount).CopyTo(values[(int)sections.ByteStart..]);
+            place += Padded(sections.ByteCount);
         }
     }
 
@@ -131,38 +129,26 @@ internal sealed class StagedUpdate : IDisposable
 
     private static long Padded(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
 
-    /// <summary>The tensor of the first coordinate, how many are of it, and the bytes of their values.</summary>
-    private (int Entry, int Count, int Bytes) SectionOf(ReadOnlySpan<int> coordinates)
-    {
-        var entry = layout.EntryOf(coordinates[0]);
-        var count = CoordinateRange.CountBelow(coordinates, layout.Entries[entry].End);
-        return (entry, count, count * layout.Entries[entry].ElementSize);
-    }
-
     /// <summary>Writes the coordinates, and where everything has its place.</summary>
     private void Lay(ReadOnlySpan<int> coordinates)
     {
         Count = coordinates.Length;
         valuesAt = Padded(CoordinatesAt + (sizeof(int) * (long)Count));
         end = valuesAt;
-        for (var j = 0; j < Count;)
-        {
-            var (_, count, bytes) = SectionOf(coordinates[j..]);
-            j += count;
-            end += Padded(bytes);
-        }
+        var sections = new CoordinateSections(coordinates, layout.Tensors);
+        while (sections.MoveNext()) end += Padded(sections.ByteCount);
 
         Grow();
         host!.Part<ulong>(0, 1)[0] = 0;
         var starts = host.Part<long>(sizeof(ulong), tableCount);
         starts.Clear();
-        var place = 0L;
-        for (var j = 0; j < Count;)
+        var (place, first) = (0L, 0);
+        sections = new CoordinateSections(coordinates, layout.Tensors);
+        while (sections.MoveNext())
         {
-            var (entry, count, bytes) = SectionOf(coordinates[j..]);
-            starts[tables[entry]] = (place / layout.Entries[entry].ElementSize) - j;
-            j += count;
-            place += Padded(bytes);
+            starts[tables[sections.Index]] = (place / sections.Entry.ElementSize) - first;
+            first += sections.Coordinates.Length;
+            place += Padded(sections.ByteCount);
         }
 
         coordinates.CopyTo(host.Part<int>(CoordinatesAt, Count));

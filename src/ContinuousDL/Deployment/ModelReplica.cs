@@ -207,10 +207,17 @@ public sealed class ModelReplica<TModule> : IDisposable
         CatchUp(next.State, current);
         next.State.Write(update, digest);
 
-        // A whole update is too large to be kept.
-        if (!update.IsWhole) SetPending(isOwn ? update : update.Copy(), all: false);
-        else SetPending(null, all: true);
-        if (isOwn && update.IsWhole) update.Dispose();
+        if (update.IsWhole)
+        {
+            // Too large to be kept.
+            SetPending(null, all: true);
+            if (isOwn) update.Dispose();
+        }
+        else
+        {
+            SetPending(isOwn ? update : update.Copy(), all: false);
+        }
+
         Interlocked.Exchange(ref active, 1 - active);
     }
 

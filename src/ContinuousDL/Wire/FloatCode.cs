@@ -53,9 +53,7 @@ internal sealed partial class FloatCode<TFormat> : ValueCode
     private const int OneBelowBase = 32;
 
     /// <summary>A block of old values where there are none.</summary>
-    private static readonly byte[] NoValues = new byte[Block * sizeof(ulong)];
-
-    private static ReadOnlySpan<byte> Zeros => NoValues;
+    private static readonly byte[] Zeros = new byte[Block * sizeof(ulong)];
 
     private static ulong SignBit => 1ul << (TFormat.Width - 1);
 

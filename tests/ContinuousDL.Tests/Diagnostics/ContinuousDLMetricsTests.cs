@@ -6,7 +6,7 @@ namespace ContinuousDL.Tests.Diagnostics;
 
 public class ContinuousDLMetricsTests
 {
-    private MeterFactory factory = null!;
+    private TestMeters factory = null!;
     private ContinuousDLMetrics metrics = null!;
     private List<(string Instrument, double Value, string Tag)> measurements = null!;
     private MeterListener listener = null!;
@@ -14,7 +14,7 @@ public class ContinuousDLMetricsTests
     [SetUp]
     public void Listen()
     {
-        factory = new MeterFactory();
+        factory = new TestMeters();
         metrics = new ContinuousDLMetrics(factory);
         measurements = [];
         listener = new MeterListener
@@ -220,19 +220,5 @@ public class ContinuousDLMetricsTests
     private static string Describe(ReadOnlySpan<KeyValuePair<string, object?>> tags)
     {
         return string.Join(",", tags.ToArray().Select(tag => $"{tag.Key}={tag.Value}"));
-    }
-
-    private sealed class MeterFactory : IMeterFactory
-    {
-        private readonly List<Meter> meters = [];
-
-        public Meter Create(MeterOptions options)
-        {
-            options.Scope = this;
-            meters.Add(new Meter(options));
-            return meters[^1];
-        }
-
-        public void Dispose() => meters.ForEach(meter => meter.Dispose());
     }
 }

@@ -3,6 +3,7 @@ using System.Diagnostics.Metrics;
 using System.Threading.Channels;
 using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Tests.Diagnostics;
 using ContinuousDL.Tests.Samples;
 using ContinuousDL.Tests.UpdateLogs;
 using ContinuousDL.Transport;
@@ -164,7 +165,7 @@ public class ReplicaFollowerTests
     public async Task What_it_does_is_measured()
     {
         var measured = new ConcurrentBag<(string Instrument, double Value, string Tags)>();
-        using var meters = new OwnMeters();
+        using var meters = new TestMeters();
         using var listener = new MeterListener
         {
             InstrumentPublished = (instrument, l) =>
@@ -419,20 +420,6 @@ public class ReplicaFollowerTests
         {
             lock (Changes) return [.. Changes];
         }
-    }
-
-    private sealed class OwnMeters : IMeterFactory
-    {
-        private readonly List<Meter> meters = [];
-
-        public Meter Create(MeterOptions options)
-        {
-            options.Scope = this;
-            meters.Add(new Meter(options));
-            return meters[^1];
-        }
-
-        public void Dispose() => meters.ForEach(meter => meter.Dispose());
     }
 
     /// <summary>A source that answers as the test says, and waits where it says nothing.</summary>
