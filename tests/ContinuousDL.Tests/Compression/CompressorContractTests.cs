@@ -123,9 +123,7 @@ public class CompressorContractTests(string name)
         var (compressor, result) = (Create(1), new CompressedGradient());
         var vectors = Enumerable.Range(0, 10).Select(seed => TestVectors.Create(VectorKind.HeavyTailed, Layout.Length, seed)).ToArray();
         Round();
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        Round();
-        (GC.GetAllocatedBytesForCurrentThread() - before).Should().Be(0);
+        AllocatedBytes.OfRun(Round).Should().Be(0);
 
         void Round()
         {

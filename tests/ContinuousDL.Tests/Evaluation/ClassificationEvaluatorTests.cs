@@ -450,17 +450,20 @@ public class ClassificationEvaluatorTests
         for (var i = 0; i < 100; i++) evaluator.Observe(predictions, targets, 0.5);
 
         var tensors = DisposeScopeManager.Statistics.CreatedInScopeCount;
-        var bytes = GC.GetAllocatedBytesForCurrentThread();
         var accuracy = 0.0;
-        for (var i = 0; i < 1000; i++)
-        {
-            evaluator.Observe(predictions, targets, 0.5);
-            accuracy += evaluator.Summary.Accuracy!.Value.Window;
-        }
-
-        (GC.GetAllocatedBytesForCurrentThread() - bytes).Should().Be(0);
+        AllocatedBytes.OfRun(Observe).Should().Be(0);
         DisposeScopeManager.Statistics.CreatedInScopeCount.Should().Be(tensors);
         accuracy.Should().BeInRange(0, 1000);
+
+        void Observe()
+        {
+            accuracy = 0;
+            for (var i = 0; i < 1000; i++)
+            {
+                evaluator.Observe(predictions, targets, 0.5);
+                accuracy += evaluator.Summary.Accuracy!.Value.Window;
+            }
+        }
     }
 
     [TestCase(ScalarType.Float32, ScalarType.Int64, false)]

@@ -167,11 +167,14 @@ public class SamplerRulesTests
             var sampler = Samplers.Make(kind, withReplacement: withReplacement, shuffle: true);
             var batch = new long[128];
             var range = new SampleRange(0, 1_000, 1_005);
-            for (var i = 0; i < 100; i++) sampler.Sample(range, batch);
+            Sample();
 
-            var before = GC.GetAllocatedBytesForCurrentThread();
-            for (var i = 0; i < 100; i++) sampler.Sample(range, batch);
-            (GC.GetAllocatedBytesForCurrentThread() - before).Should().Be(0);
+            AllocatedBytes.OfRun(Sample).Should().Be(0);
+
+            void Sample()
+            {
+                for (var i = 0; i < 100; i++) sampler.Sample(range, batch);
+            }
         }
     }
 
