@@ -369,13 +369,14 @@ public sealed partial class ProactiveTrainer
         }
     }
 
-    /// <summary>Gives back what the trainer made, and leaves alone what it was given.</summary>
+    /// <summary>Gives everything back but the history, which holds what can't be had again.</summary>
     private void GiveUp()
     {
         disposed = true;
+        strategy.Dispose();
         deployed.Dispose();
         metrics.Dispose();
-        strategy.Dispose();
+        if (rule is not Optimizer) rule.Dispose();
     }
 
     /// <summary>The names of the sections of a checkpoint, as messages have them.</summary>

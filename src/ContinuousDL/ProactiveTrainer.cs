@@ -75,7 +75,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// <param name="optimizer">Any TorchSharp optimizer over the model's parameters; the library's own (<see cref="FusedSgd"/>, <see cref="FusedAdam"/>, <see cref="FusedAdamW"/>) are the fastest. Parameters that it doesn't have are not trained. It stays the caller's.</param>
     /// <param name="options">Batch size, trigger and so on. Default: as the options say.</param>
     /// <param name="components">The parts to use instead of the default ones.</param>
-    /// <exception cref="ArgumentException">An option is out of range (the message names it), or the optimizer doesn't fit the model.</exception>
+    /// <exception cref="ArgumentException">An option is out of range (the message names it), or the optimizer doesn't fit the model. The components stay the caller's.</exception>
     public ProactiveTrainer(
         nn.Module<Tensor, Tensor> model,
         nn.Module<Tensor, Tensor, Tensor> loss,
@@ -100,7 +100,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// <param name="options">Batch size, trigger and so on. Default: as the options say.</param>
     /// <param name="components">The parts to use instead of the default ones.</param>
     /// <param name="predict">Computes the model's outputs for inputs; needed where an evaluator wants predictions, and for <see cref="Predict"/>. Default: none.</param>
-    /// <exception cref="ArgumentException">An option is out of range (the message names it), or the optimizer doesn't fit the model.</exception>
+    /// <exception cref="ArgumentException">An option is out of range (the message names it), or the optimizer doesn't fit the model. The components stay the caller's.</exception>
     public ProactiveTrainer(
         nn.Module model,
         Func<Tensor, Tensor, Tensor> batchLoss,
@@ -138,18 +138,27 @@ public sealed partial class ProactiveTrainer : IDisposable
         }
 
         logger = components.Logger ?? NullLogger<ProactiveTrainer>.Instance;
-
-        metrics = new ContinuousDLMetrics(components.MeterFactory);
-
         tensors = ModelTensors.Of(model);
         trainable = new TrainableVector(tensors, rule);
+        metrics = new ContinuousDLMetrics(components.MeterFactory);
         deployed = new DeployedModel(tensors, trainable, this.options.Buffers, this.options.DeployedValuePrecision);
-        strategy.Attach(trainable, rule, deployed);
-        buffers = new BufferGuard(tensors);
-        trainingMode = new TrainingMode(model);
-        device = trainable.Parameters[0].device;
-        indices = new long[this.options.BatchSize];
-        firstNew = history.EndIndex;
+        try
+        {
+            strategy.Attach(trainable, rule, deployed);
+            buffers = new BufferGuard(tensors);
+            trainingMode = new TrainingMode(model);
+            device = trainable.Parameters[0].device;
+            indices = new long[this.options.BatchSize];
+            firstNew = history.EndIndex;
+        }
+        catch
+        {
+            deployed.Dispose();
+            metrics.Dispose();
+            if (components.Strategy is null) strategy.Dispose();
+            throw;
+        }
+
         Log.Started(logger, tensors.Layout.Count, trainable.Layout.Length, strategy.GetType().Name);
     }
 

@@ -26,16 +26,29 @@ internal sealed class TrainerHost<TModule> : IDisposable
         var options = provider.GetRequiredService<IOptions<ProactiveTrainerOptions>>().Value;
         var criterion = builder.Loss(provider);
         loss = criterion;
-        optimizer = create(provider, model);
-        Trainer = new ProactiveTrainer(model, criterion, optimizer, options, new ProactiveTrainerComponents
+        IDeploymentStrategy? ownStrategy = null;
+        try
         {
-            History = provider.GetService<ISampleHistory>(),
-            Sampler = provider.GetService<ISampler>(),
-            Strategy = provider.GetService<IDeploymentStrategy>() ?? DefaultStrategy(provider, model, options),
-            Evaluator = provider.GetService<IPrequentialEvaluator>(),
-            Logger = provider.GetService<ILogger<ProactiveTrainer>>(),
-            MeterFactory = provider.GetService<IMeterFactory>(),
-        });
+            optimizer = create(provider, model);
+            var strategy = provider.GetService<IDeploymentStrategy>() ?? (ownStrategy = DefaultStrategy(provider, model, options));
+            Trainer = new ProactiveTrainer(model, criterion, optimizer, options, new ProactiveTrainerComponents
+            {
+                History = provider.GetService<ISampleHistory>(),
+                Sampler = provider.GetService<ISampler>(),
+                Strategy = strategy,
+                Evaluator = provider.GetService<IPrequentialEvaluator>(),
+                Logger = provider.GetService<ILogger<ProactiveTrainer>>(),
+                MeterFactory = provider.GetService<IMeterFactory>(),
+            });
+        }
+        catch
+        {
+            // A container disposes only of what it has been given.
+            ownStrategy?.Dispose();
+            optimizer?.Dispose();
+            loss.Dispose();
+            throw;
+        }
     }
 
     public ProactiveTrainer Trainer { get; }

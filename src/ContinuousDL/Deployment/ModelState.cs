@@ -90,6 +90,16 @@ internal sealed class ModelState(ModelTensors tensors, ModelState? twin = null) 
         for (var i = 0; i < Tensors.Slots.Length; i++) Tensors.Slots[i].CopyFrom(source.Tensors.Slots[i]);
     }
 
+    /// <summary>Checks that the values are still those of the digest. For when an update makes no sense with them, since it takes a look at every value.</summary>
+    /// <param name="sequence">The update's sequence.</param>
+    /// <exception cref="ReplicaDivergedException">They are not.</exception>
+    public void CheckDrift(long sequence)
+    {
+        if (ComputeDigest() == Digest) return;
+        throw new ReplicaDivergedException(
+            $"Update {sequence} makes no sense with the replica's values, which are not those that it was given: the replica has drifted. Start from a snapshot.");
+    }
+
     /// <summary>The digest, computed from every value.</summary>
     public ulong ComputeDigest() => access.ComputeDigest();
 

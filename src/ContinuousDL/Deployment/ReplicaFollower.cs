@@ -215,8 +215,8 @@ public sealed class ReplicaFollower<TModule> : IDisposable
             }
             catch (DeploymentException e)
             {
-                // Another run, another model, or another state than the trainer's: no update will ever fit. A message that can't be
-                // read is one of these too, since its checksum was right: it says how values change, and the replica has others.
+                // Another run, another model, or another state than the trainer's: no update will ever fit. Nor will one that makes no
+                // sense though its checksum was right.
                 problem = Refuse(RefusalReason.Diverged, e);
                 needsSnapshot = true;
                 break;

@@ -125,6 +125,7 @@ public sealed class UpdateCodec
     /// <exception cref="WireFormatException">It is not a message of the format, or not one for this model.</exception>
     /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
     /// <exception cref="DeploymentException">As <see cref="ModelState.Needs(in UpdateHeader)"/>.</exception>
+    /// <exception cref="ReplicaDivergedException">It says how values change, and the state's are not those of its digest.</exception>
     /// <exception cref="ArgumentException">The state is the update's, or a later one, already.</exception>
     internal ModelUpdate Decode(ReadOnlySpan<byte> message, ModelState state) =>
         DecodeIfNeeded(message, state) ?? throw new ArgumentException($"The state, of the sequence {state.Sequence}, is the update's already, or a later one.", nameof(state));
@@ -252,11 +253,12 @@ public sealed class UpdateCodec
             var identity = new UpdateIdentity(header.RunId ?? state.RunId, header.BaseSequence, header.Sequence, layout, header.StateDigest);
             return new ModelUpdate(identity, header.Count, header.IsWhole, coordinates, values, previous, (int)bytes);
         }
-        catch
+        catch (Exception e)
         {
             if (coordinates.Length > 0) ArrayPool<int>.Shared.Return(coordinates);
             if (values.Length > 0) ArrayPool<byte>.Shared.Return(values);
             if (previous.Length > 0) ArrayPool<byte>.Shared.Return(previous);
+            if (e is WireFormatException && header.IsRelative) state.CheckDrift(header.Sequence);
             throw;
         }
     }

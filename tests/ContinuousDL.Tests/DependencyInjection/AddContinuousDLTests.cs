@@ -96,6 +96,18 @@ public class AddContinuousDLTests
     }
 
     [Test]
+    public void What_was_made_for_a_trainer_that_cannot_be_made_is_disposed_of()
+    {
+        using var other = TestModels.Mlp();
+        var optimizer = new FusedSgd(other.parameters(), 0.1);
+        var services = new ServiceCollection();
+        services.AddContinuousDL(_ => TestModels.Mlp()).UseOptimizer((_, _) => optimizer);
+        using var provider = services.BuildServiceProvider();
+        provider.Invoking(p => p.GetRequiredService<ProactiveTrainer>()).Should().Throw<ArgumentException>().WithMessage("*not one of the model's*");
+        optimizer.Invoking(o => o.step()).Should().Throw<ObjectDisposedException>();
+    }
+
+    [Test]
     public void Parts_are_the_containers_and_disposed_with_it()
     {
         var strategy = new UpdateCompression(TopKCompressor.OfCount(2));

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
@@ -308,6 +309,41 @@ public class ProactiveTrainerTests
         using var optimizer = optim.Adam(other.parameters(), 0.01);
         Action make = () => _ = new ProactiveTrainer(model, nn.CrossEntropyLoss(), optimizer);
         make.Should().Throw<ArgumentException>().WithMessage("*not one of the model's*");
+    }
+
+    [Test]
+    public void A_trainer_that_cannot_be_made_leaves_nothing_behind()
+    {
+        using var model = TestModels.WithBatchNorm();
+        using var strategy = new UpdateCompression(new TopKCompressor(0.1));
+        using var optimizer = new FusedSgd(model.parameters(), 0.1);
+        using var loss = nn.CrossEntropyLoss();
+        var components = new ProactiveTrainerComponents { Strategy = strategy };
+        using var trainer = new ProactiveTrainer(model, loss, optimizer, Small, components);
+        var (published, completed) = (0, 0);
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = (instrument, l) =>
+            {
+                if (instrument.Meter.Name != "ContinuousDL") return;
+                published++;
+                l.EnableMeasurementEvents(instrument);
+            },
+            MeasurementsCompleted = (_, _) => completed++,
+        };
+        listener.Start();
+        published = 0;
+        Action make = () => _ = new ProactiveTrainer(model, loss, optimizer, Small, components);
+        make.Should().Throw<InvalidOperationException>();
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        var tensors = Tensor.TotalCount;
+        for (var i = 0; i < 20; i++) make.Should().Throw<InvalidOperationException>();
+        Tensor.TotalCount.Should().BeLessThanOrEqualTo(tensors);
+        published.Should().BePositive();
+        completed.Should().Be(published);
+        Observe(trainer, 8, 1);
+        trainer.Step().Dispose();
     }
 
     [Test]

@@ -1,3 +1,5 @@
+using System.Buffers.Binary;
+using System.IO.Hashing;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
@@ -66,21 +68,36 @@ public class ReplicaMessageTests
     }
 
     [Test]
-    public void A_replica_that_has_drifted_refuses_a_message_and_stays_as_it_is()
+    public void A_replica_that_has_drifted_says_so_and_stays_as_it_is([Values(0.123f, 0f, -1e30f, float.NaN)] float value, [Range(1, 5)] int seed)
     {
-        random.manual_seed(1);
+        random.manual_seed(seed);
         using var model = TestModels.WithBatchNorm();
         using var trainer = Trainer(model, 1, DeployedValuePrecision.Float32, new UpdateCompression(new TopKCompressor(1.0)));
         using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
         using (var lease = replica.Acquire())
         using (no_grad())
         {
-            lease.Module.parameters().First()[0, 0] = 0.123f;
+            lease.Module.parameters().First()[0, ..] = value;
         }
 
         var message = Step(trainer, 0);
-        replica.Invoking(r => r.Apply(message, Codec)).Should().Throw<DeploymentException>();
+        replica.Invoking(r => r.Apply(message, Codec)).Should().Throw<ReplicaDivergedException>();
         replica.Sequence.Should().Be(0);
+    }
+
+    [Test]
+    public void A_message_that_makes_no_sense_with_the_right_values_is_not_taken_for_drift()
+    {
+        random.manual_seed(1);
+        using var model = TestModels.WithBatchNorm();
+        using var trainer = Trainer(model, 1, DeployedValuePrecision.Float32, new UpdateCompression(new TopKCompressor(1.0)));
+        using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
+
+        // Without its last value, but with the right checksum.
+        var message = Step(trainer, 0)[..^1];
+        BinaryPrimitives.WriteUInt32LittleEndian(message.AsSpan(^4), (uint)XxHash3.HashToUInt64(message.AsSpan(..^4)));
+        replica.Invoking(r => r.Apply(message, Codec)).Should().Throw<WireFormatException>();
+        replica.Verify().Should().BeTrue();
     }
 
     [Test]
