@@ -62,7 +62,7 @@ public class DeviceReplicaTests
         calls.Count(c => c == "cuStreamSynchronize").Should().Be(1);
         calls.Count(c => c == "cuMemcpyHtoDAsync").Should().Be(1, "the other copy of the model, and the one that follows, use what is there");
         calls.Count(c => c == "cuMemcpyDtoHAsync").Should().Be(1);
-        calls.Where(c => c.StartsWith(' ')).Select(c => c.Trim().Split(' ')[0]).Should().Equal("Kernel_DigestChange", "Kernel_CopyModel", "Kernel_WriteModel");
+        calls.Where(c => c.StartsWith(' ')).Select(c => c.Trim().Split(' ')[0]).Should().Equal("Kernel_CopyModel", "Kernel_DigestChange", "Kernel_WriteModel");
         calls.Should().NotContain("cuMemHostAlloc");
     }
 
@@ -76,7 +76,7 @@ public class DeviceReplicaTests
         var calls = DriverDouble.Calls[before..];
         calls.Count(c => c == "cuStreamSynchronize").Should().Be(1);
         calls.Count(c => c == "cuMemcpyHtoDAsync").Should().Be(2, "first the coordinates, whose old values decode the new ones, then those");
-        calls.Where(c => c.StartsWith(' ')).Select(c => c.Trim().Split(' ')[0]).Should().Equal("Kernel_ReadModel", "Kernel_CopyModel", "Kernel_WriteModel");
+        calls.Where(c => c.StartsWith(' ')).Select(c => c.Trim().Split(' ')[0]).Should().Equal("Kernel_CopyModel", "Kernel_ReadModel", "Kernel_WriteModel");
     }
 
     [TestCase(false)]
@@ -85,16 +85,14 @@ public class DeviceReplicaTests
     {
         using var run = new Run(TestModels.WithBatchNorm, device);
         for (var step = 0; step < 3; step++) run.Step(step, messages);
-        using var lease = run.OnDevice.Acquire();
-        var tensors = ModelTensors.Of(lease.Module);
         using var update = run.Train(3);
 
         // In a coordinate that the update changes: it shows at once.
         var first = update.Coordinates[0];
-        var slot = tensors.Slots[tensors.Layout.EntryOf(first)];
-        var bits = new ulong[1];
-        slot.Read([first], bits);
-        slot.Write([first], [bits[0] ^ 1]);
+        var copies = run.CopiesOnDevice.Select(ModelTensors.Of).ToArray();
+        Flip();
+        run.OnDevice.Verify().Should().BeFalse();
+        using var lease = run.OnDevice.Acquire();
         var state = TestModels.State(lease.Module);
         for (var attempt = 0; attempt < 2; attempt++)
         {
@@ -104,12 +102,22 @@ public class DeviceReplicaTests
             run.OnDevice.Verify().Should().BeFalse();
         }
 
-        slot.Write([first], bits);
+        Flip();
         run.OnDevice.Verify().Should().BeTrue();
-        run.Apply(run.OnDevice, update, messages: false);
         lease.Dispose();
+        run.Apply(run.OnDevice, update, messages: false);
         run.OnDevice.Verify().Should().BeTrue();
         run.OnDevice.Digest.Should().Be(update.StateDigest);
+
+        void Flip()
+        {
+            foreach (var slot in copies.Select(c => c.Slots[c.Layout.EntryOf(first)]))
+            {
+                var bits = new ulong[1];
+                slot.Read([first], bits);
+                slot.Write([first], [bits[0] ^ 1]);
+            }
+        }
     }
 
     [Test]
@@ -190,7 +198,8 @@ public class DeviceReplicaTests
             Trainer = CudaTrainers.Make(model, new UpdateCompression(new TopKCompressor(0.1)));
             InMainMemory = new ModelReplica<Sequential>(create, Trainer.CreateSnapshot());
             using var access = new DeviceAccess(queue);
-            OnDevice = new ModelReplica<Sequential>(create, Trainer.CreateSnapshot());
+            OnDevice = TestReplicas.Make(create, Trainer.CreateSnapshot(), out var copies);
+            CopiesOnDevice = copies;
         }
 
         public ProactiveTrainer Trainer { get; }
@@ -198,6 +207,8 @@ public class DeviceReplicaTests
         public ModelReplica<Sequential> InMainMemory { get; }
 
         public ModelReplica<Sequential> OnDevice { get; }
+
+        public IReadOnlyList<Sequential> CopiesOnDevice { get; }
 
         public ModelUpdate Train(int seed)
         {

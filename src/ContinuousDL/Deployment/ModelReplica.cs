@@ -9,9 +9,10 @@ namespace ContinuousDL.Deployment;
 /// comes from exactly one sequence, and an update that would not lead to the trainer's exact state is refused.
 /// </summary>
 /// <remarks>
-/// It holds two copies of the model: one that answers, one that the next update is applied to while nobody uses it; then they
-/// change places; and the last update, which the other copy still lacks. So predictions never wait for an update. <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy
-/// it needs, which are those that began before the last update. Thread-safe.
+/// It holds two copies of the model, one that answers and one that the next update is applied to while nobody uses it, upon which
+/// they change places; and the last update, which the other copy still lacks. So predictions never wait for an update.
+/// <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy it needs, which are those that began before the
+/// last update. Thread-safe.
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
 public sealed class ModelReplica<TModule> : IDisposable
@@ -101,7 +102,8 @@ public sealed class ModelReplica<TModule> : IDisposable
         {
             ObjectDisposedException.ThrowIf(disposed, this);
             if (!sides[active].State.Needs(update)) return false;
-            Advance(update, isOwn: false);
+            var next = CatchUp();
+            Advance(next, update, next.DigestAfter(update), isOwn: false);
             return true;
         }
     }
@@ -124,9 +126,22 @@ public sealed class ModelReplica<TModule> : IDisposable
         lock (applying)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
-            if (codec.DecodeIfNeeded(message, sides[active].State) is not { } update) return false;
-            Advance(update, isOwn: true);
-            return true;
+            var frame = codec.Open(message);
+            if (!sides[active].State.Needs(frame.Header)) return false;
+
+            // Its old values are read where the new ones are going to be written, so that this memory is in the cache then.
+            var next = CatchUp();
+            var update = UpdateCodec.Decode(frame, next);
+            try
+            {
+                Advance(next, update, next.DigestAfter(update, knowsPrevious: true), isOwn: true);
+                return true;
+            }
+            catch
+            {
+                update.Dispose();
+                throw;
+            }
         }
     }
 
@@ -185,28 +200,26 @@ public sealed class ModelReplica<TModule> : IDisposable
         }
     }
 
-    /// <summary>Brings the replica to the state after an update that leads on from its own.</summary>
-    /// <param name="update">The update.</param>
-    /// <param name="isOwn">Whether the update is the replica's, decoded for its state: to be disposed of, with previous values that it has.</param>
-    private void Advance(ModelUpdate update, bool isOwn)
+    /// <summary>Brings the copy that does not answer to the state of the one that does, when the predictions that still use it have ended.</summary>
+    /// <returns>The copy, which nobody uses.</returns>
+    private ModelState CatchUp()
     {
-        var current = sides[active].State;
-        var next = sides[1 - active];
-        ulong digest;
-        try
-        {
-            digest = current.DigestAfter(update, knowsPrevious: isOwn);
-        }
-        catch when (isOwn)
-        {
-            update.Dispose();
-            throw;
-        }
+        WaitForReaders(sides[1 - active]);
+        var (next, current) = (sides[1 - active].State, sides[active].State);
+        if (pendingAll) next.CopyAll(current);
+        else if (pending is not null) next.CatchUp(pending, current);
+        SetPending(null, all: false);
+        return next;
+    }
 
-        WaitForReaders(next);
-        CatchUp(next.State, current);
-        next.State.Write(update, digest);
-
+    /// <summary>Writes an update to the copy that does not answer, which has the state before it, and lets that one answer.</summary>
+    /// <param name="next">The copy's state.</param>
+    /// <param name="update">The update.</param>
+    /// <param name="digest">The digest after it.</param>
+    /// <param name="isOwn">Whether the update is the replica's, to be disposed of.</param>
+    private void Advance(ModelState next, ModelUpdate update, ulong digest, bool isOwn)
+    {
+        next.Write(update, digest);
         if (update.IsWhole)
         {
             // Too large to be kept.
@@ -225,13 +238,6 @@ public sealed class ModelReplica<TModule> : IDisposable
     {
         var wait = default(SpinWait);
         while (Volatile.Read(ref side.Readers) > 0) wait.SpinOnce();
-    }
-
-    /// <summary>Brings the side that did not get the last update to the state of the one that did.</summary>
-    private void CatchUp(ModelState behind, ModelState current)
-    {
-        if (pendingAll) behind.CopyAll(current);
-        else if (pending is not null) behind.CatchUp(pending, current);
     }
 
     /// <summary>Says what the other side lacks from now on: an update, everything, or nothing.</summary>

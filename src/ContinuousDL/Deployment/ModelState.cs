@@ -81,13 +81,18 @@ internal sealed class ModelState(ModelTensors tensors, ModelState? twin = null) 
         (RunId, Sequence, Digest) = (update.RunId, update.Sequence, digest);
     }
 
-    /// <summary>Takes over the values of an update that another state of the same model is ahead by. What is known of the state stays.</summary>
-    public void CatchUp(ModelUpdate update, ModelState source) => access.CatchUp(update, source.access);
+    /// <summary>Becomes another state of the same model, which is ahead by an update.</summary>
+    public void CatchUp(ModelUpdate update, ModelState source)
+    {
+        access.CatchUp(update, source.access);
+        (RunId, Sequence, Digest) = (source.RunId, source.Sequence, source.Digest);
+    }
 
-    /// <summary>Takes over all values from another state of the same model.</summary>
+    /// <summary>Becomes another state of the same model.</summary>
     public void CopyAll(ModelState source)
     {
         for (var i = 0; i < Tensors.Slots.Length; i++) Tensors.Slots[i].CopyFrom(source.Tensors.Slots[i]);
+        (RunId, Sequence, Digest) = (source.RunId, source.Sequence, source.Digest);
     }
 
     /// <summary>Checks that the values are still those of the digest. For when an update makes no sense with them, since it takes a look at every value.</summary>

@@ -83,12 +83,7 @@ public sealed class UpdateCodec
     /// <returns>What it says of its update.</returns>
     /// <exception cref="WireFormatException">It is not a message of the format.</exception>
     /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
-    public UpdateHeader Verify(ReadOnlySpan<byte> message)
-    {
-        var frame = new MessageFrame(message);
-        Verify(frame);
-        return frame.Header;
-    }
+    public UpdateHeader Verify(ReadOnlySpan<byte> message) => Open(message).Header;
 
     /// <summary>Signs a snapshot, so that replicas with a key can start from it: with what messages are signed with.</summary>
     /// <param name="snapshot">The snapshot.</param>
@@ -133,9 +128,69 @@ public sealed class UpdateCodec
     /// <summary>As <see cref="Decode(ReadOnlySpan{byte}, ModelState)"/>, but null when the state is the update's, or a later one, already.</summary>
     internal ModelUpdate? DecodeIfNeeded(ReadOnlySpan<byte> message, ModelState state)
     {
-        var frame = new MessageFrame(message);
-        Verify(frame);
+        var frame = Open(message);
         return state.Needs(frame.Header) ? Decode(frame, state) : null;
+    }
+
+    /// <summary>Reads the structure of a message, and checks it as <see cref="Verify(ReadOnlySpan{byte})"/> does.</summary>
+    internal MessageFrame Open(ReadOnlySpan<byte> message)
+    {
+        var frame = new MessageFrame(message);
+        if (signing is null) return frame;
+        if (frame.Signing == SignatureKind.None) throw new UpdateSignatureException("The message is not signed; the codec has a key, and so takes signed ones only.");
+        if (frame.Signing != signing.Kind || !signing.IsRight(frame.Signed, frame.Signature))
+        {
+            throw new UpdateSignatureException("The message is not signed by the codec's key: it was forged or changed, or is of a trainer with another key.");
+        }
+
+        return frame;
+    }
+
+    /// <summary>Makes an update of a message that was checked.</summary>
+    /// <param name="frame">The message.</param>
+    /// <param name="state">A state that needs the update.</param>
+    /// <returns>The update. The caller owns it.</returns>
+    /// <exception cref="WireFormatException">It is not a message for this model.</exception>
+    /// <exception cref="ReplicaDivergedException">It says how values change, and the state's are not those of its digest.</exception>
+    internal static ModelUpdate Decode(in MessageFrame frame, ModelState state)
+    {
+        var (header, layout) = (frame.Header, state.Layout);
+        CheckCount(frame, layout.Count);
+        var coordinates = header.IsWhole ? [] : ArrayPool<int>.Shared.Rent(header.Count);
+        byte[] values = [];
+        byte[] previous = [];
+        try
+        {
+            var reader = new BitReader(frame.Payload);
+            if (!header.IsWhole)
+            {
+                CoordinateCode.Decode(ref reader, layout.Count, coordinates.AsSpan(0, header.Count));
+                reader.EndSection();
+            }
+
+            var used = coordinates.AsSpan(0, header.IsWhole ? 0 : header.Count);
+            var bytes = header.IsWhole ? layout.SizeInBytes : CoordinateSections.SizeOf(used, layout);
+            if (bytes > Array.MaxLength) throw new WireFormatException($"The message's values take {bytes:N0} bytes; an update can hold {Array.MaxLength:N0}.");
+            values = ArrayPool<byte>.Shared.Rent((int)bytes);
+            if (header.IsRelative)
+            {
+                previous = ArrayPool<byte>.Shared.Rent((int)bytes);
+                state.Read(used, previous.AsSpan(0, (int)bytes));
+            }
+
+            DecodeValues(header, layout, used, values.AsSpan(0, (int)bytes), previous, ref reader);
+            if (reader.EndSection() != frame.Payload.Length) throw new WireFormatException("The message has bytes that belong to nothing.");
+            var identity = new UpdateIdentity(header.RunId ?? state.RunId, header.BaseSequence, header.Sequence, layout, header.StateDigest);
+            return new ModelUpdate(identity, header.Count, header.IsWhole, coordinates, values, previous, (int)bytes);
+        }
+        catch (Exception e)
+        {
+            if (coordinates.Length > 0) ArrayPool<int>.Shared.Return(coordinates);
+            if (values.Length > 0) ArrayPool<byte>.Shared.Return(values);
+            if (previous.Length > 0) ArrayPool<byte>.Shared.Return(previous);
+            if (e is WireFormatException && header.IsRelative) state.CheckDrift(header.Sequence);
+            throw;
+        }
     }
 
     /// <summary>Reads the coordinates of a message, which needs no state.</summary>
@@ -162,16 +217,6 @@ public sealed class UpdateCodec
     }
 
     private int SignatureSize => UpdateSigning.SizeOf(signing?.Kind ?? SignatureKind.None);
-
-    private void Verify(in MessageFrame frame)
-    {
-        if (signing is null) return;
-        if (frame.Signing == SignatureKind.None) throw new UpdateSignatureException("The message is not signed; the codec has a key, and so takes signed ones only.");
-        if (frame.Signing != signing.Kind || !signing.IsRight(frame.Signed, frame.Signature))
-        {
-            throw new UpdateSignatureException("The message is not signed by the codec's key: it was forged or changed, or is of a trainer with another key.");
-        }
-    }
 
     /// <summary>Writes everything that is signed.</summary>
     private BitWriter Write(ModelUpdate update)
@@ -219,48 +264,6 @@ public sealed class UpdateCodec
 
         var least = header.Count + (header.IsWhole ? 0L : CoordinateCode.CountListed(header.Count, total));
         if (least > 8L * frame.Payload.Length) throw new WireFormatException($"The message has {header.Count:N0} coordinates, but only {frame.Payload.Length:N0} bytes for them.");
-    }
-
-    /// <summary>Decodes for a state that needs the update.</summary>
-    private static ModelUpdate Decode(in MessageFrame frame, ModelState state)
-    {
-        var (header, layout) = (frame.Header, state.Layout);
-        CheckCount(frame, layout.Count);
-        var coordinates = header.IsWhole ? [] : ArrayPool<int>.Shared.Rent(header.Count);
-        byte[] values = [];
-        byte[] previous = [];
-        try
-        {
-            var reader = new BitReader(frame.Payload);
-            if (!header.IsWhole)
-            {
-                CoordinateCode.Decode(ref reader, layout.Count, coordinates.AsSpan(0, header.Count));
-                reader.EndSection();
-            }
-
-            var used = coordinates.AsSpan(0, header.IsWhole ? 0 : header.Count);
-            var bytes = header.IsWhole ? layout.SizeInBytes : CoordinateSections.SizeOf(used, layout);
-            if (bytes > Array.MaxLength) throw new WireFormatException($"The message's values take {bytes:N0} bytes; an update can hold {Array.MaxLength:N0}.");
-            values = ArrayPool<byte>.Shared.Rent((int)bytes);
-            if (header.IsRelative)
-            {
-                previous = ArrayPool<byte>.Shared.Rent((int)bytes);
-                state.Read(used, previous.AsSpan(0, (int)bytes));
-            }
-
-            DecodeValues(header, layout, used, values.AsSpan(0, (int)bytes), previous, ref reader);
-            if (reader.EndSection() != frame.Payload.Length) throw new WireFormatException("The message has bytes that belong to nothing.");
-            var identity = new UpdateIdentity(header.RunId ?? state.RunId, header.BaseSequence, header.Sequence, layout, header.StateDigest);
-            return new ModelUpdate(identity, header.Count, header.IsWhole, coordinates, values, previous, (int)bytes);
-        }
-        catch (Exception e)
-        {
-            if (coordinates.Length > 0) ArrayPool<int>.Shared.Return(coordinates);
-            if (values.Length > 0) ArrayPool<byte>.Shared.Return(values);
-            if (previous.Length > 0) ArrayPool<byte>.Shared.Return(previous);
-            if (e is WireFormatException && header.IsRelative) state.CheckDrift(header.Sequence);
-            throw;
-        }
     }
 
     private static void DecodeValues(in UpdateHeader header, ModelLayout layout, ReadOnlySpan<int> coordinates, Span<byte> values, ReadOnlySpan<byte> previous, ref BitReader reader)

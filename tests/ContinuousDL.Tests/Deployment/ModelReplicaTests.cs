@@ -1,3 +1,4 @@
+using System.Buffers;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
@@ -46,19 +47,67 @@ public class ModelReplicaTests
     public void A_replica_that_has_drifted_refuses_the_next_update_of_a_drifted_coordinate()
     {
         using var trainer = new Trainer(density: 1);
-        using var replica = trainer.MakeReplica();
-        using var first = trainer.Step();
-        replica.Apply(first.Update!);
-        using (var lease = replica.Acquire())
+        using var replica = TestReplicas.Make(TestModels.WithBatchNorm, trainer.Proactive.CreateSnapshot(), out var copies);
         using (no_grad())
         {
-            lease.Module.parameters().First()[0, 0] = 0.123f;
+            foreach (var copy in copies) copy.parameters().First()[0, 0] = 0.123f;
         }
 
         replica.Verify().Should().BeFalse();
+        using var update = trainer.Step();
+        for (var attempt = 0; attempt < 2; attempt++)
+        {
+            replica.Invoking(r => r.Apply(update.Update!)).Should().Throw<ReplicaDivergedException>();
+            replica.Sequence.Should().Be(0);
+        }
+    }
+
+    [TestCase(0)]
+    [TestCase(1)]
+    public void A_copy_that_has_drifted_is_noticed_or_right_again_with_the_second_update(int drifted)
+    {
+        using var trainer = new Trainer(density: 1);
+        using var replica = TestReplicas.Make(TestModels.WithBatchNorm, trainer.Proactive.CreateSnapshot(), out var copies);
+        using (no_grad())
+        {
+            copies[drifted].parameters().First()[0, 0] = 0.123f;
+        }
+
+        using var first = trainer.Step();
         using var second = trainer.Step();
-        replica.Invoking(r => r.Apply(second.Update!)).Should().Throw<ReplicaDivergedException>();
-        replica.Sequence.Should().Be(1);
+        var isNoticed = false;
+        foreach (var step in new[] { first, second })
+        {
+            try
+            {
+                replica.Apply(step.Update!);
+            }
+            catch (ReplicaDivergedException)
+            {
+                isNoticed = true;
+                break;
+            }
+        }
+
+        if (!isNoticed) replica.Verify().Should().BeTrue();
+        isNoticed.Should().Be(drifted == 1, "the copy that does not answer is the one that is written");
+    }
+
+    [Test]
+    public void A_refused_update_leaves_nothing_to_catch_up_with()
+    {
+        using var trainer = new Trainer(density: 0.2);
+        using var replica = trainer.MakeReplica();
+        for (var step = 0; step < 6; step++)
+        {
+            using var result = trainer.Step();
+            using var wrong = WithDigest(result.Update!, result.Update!.StateDigest + 1);
+            replica.Invoking(r => r.Apply(wrong)).Should().Throw<ReplicaDivergedException>();
+            replica.Verify().Should().BeTrue();
+            replica.Apply(result.Update!).Should().BeTrue();
+            replica.Digest.Should().Be(result.Update!.StateDigest);
+            replica.Verify().Should().BeTrue();
+        }
     }
 
     [Test]
@@ -258,6 +307,16 @@ public class ModelReplicaTests
         using var replica = trainer.MakeReplica();
         using var other = replica.Predict(input);
         TestModels.Bytes(other).Should().Equal(TestModels.Bytes(output));
+    }
+
+    /// <summary>The same update, but for the digest that it says it leads to.</summary>
+    private static ModelUpdate WithDigest(ModelUpdate update, ulong digest)
+    {
+        var (coordinates, values) = (ArrayPool<int>.Shared.Rent(update.Count), ArrayPool<byte>.Shared.Rent(update.Values.Length));
+        update.Coordinates.CopyTo(coordinates);
+        update.Values.CopyTo(values);
+        return new ModelUpdate(
+            new UpdateIdentity(update.RunId, update.BaseSequence, update.Sequence, update.Layout, digest), update.Count, false, coordinates, values, [], update.Values.Length);
     }
 
     /// <summary>A trainer on a stream.</summary>

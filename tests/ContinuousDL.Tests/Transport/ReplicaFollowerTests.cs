@@ -58,13 +58,13 @@ public class ReplicaFollowerTests
     public async Task A_replica_that_has_drifted_resyncs()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var model = NewModel();
+        using var replica = TestReplicas.Make(NewModel, ModelSnapshot.Of(model), out var copies);
         await using var following = new Following(replica, trainer.Transport);
         await following.UntilAsync(trainer);
-        using (var lease = replica.Acquire())
         using (no_grad())
         {
-            foreach (var parameter in lease.Module.parameters()) parameter.fill_(0.123f);
+            foreach (var parameter in copies.SelectMany(c => c.parameters())) parameter.fill_(0.123f);
         }
 
         trainer.Publish(1);

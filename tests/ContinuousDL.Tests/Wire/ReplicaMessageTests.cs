@@ -73,11 +73,10 @@ public class ReplicaMessageTests
         random.manual_seed(seed);
         using var model = TestModels.WithBatchNorm();
         using var trainer = Trainer(model, 1, DeployedValuePrecision.Float32, new UpdateCompression(new TopKCompressor(1.0)));
-        using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
-        using (var lease = replica.Acquire())
+        using var replica = TestReplicas.Make(TestModels.WithBatchNorm, trainer.CreateSnapshot(), out var copies);
         using (no_grad())
         {
-            lease.Module.parameters().First()[0, ..] = value;
+            foreach (var copy in copies) copy.parameters().First()[0, ..] = value;
         }
 
         var message = Step(trainer, 0);
