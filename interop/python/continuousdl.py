@@ -8,6 +8,7 @@ Needs Python 3.9 and numpy. bfloat16 arrays hold their bits as uint16 (torch: .v
 raises a ValueError and changes nothing.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -30,18 +31,28 @@ def _require(condition, problem):
         raise ValueError(problem)
 
 
+@contextlib.contextmanager
+def _refusing(problem):
+    """What goes wrong with parts that are missing or of other types than they should be is a ValueError, too."""
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError) as error:
+        raise ValueError(problem) from error
+
+
 def read_snapshot(data):
     """A safetensors file: the arrays by name, the dtypes by name, and the metadata."""
     length = int.from_bytes(data[:8], "little")
     _require(8 <= len(data) and length <= min(len(data) - 8, 100_000_000), "the header is longer than the file")
-    header = json.loads(data[8:8 + length])
-    metadata, body, arrays, dtypes = header.pop("__metadata__", {}), data[8 + length:], {}, {}
-    for name, tensor in header.items():
-        start, end = tensor["data_offsets"]
-        dtypes[name], code = _DTYPES[tensor["dtype"]]
-        _require(0 <= start <= end <= len(body), f"{name} is not in the file")
-        arrays[name] = np.frombuffer(body[start:end], code).reshape(tensor["shape"]).copy()
-    return arrays, dtypes, metadata
+    with _refusing("the snapshot's header is malformed"):
+        header = json.loads(data[8:8 + length])
+        metadata, body, arrays, dtypes = header.pop("__metadata__", {}), data[8 + length:], {}, {}
+        for name, tensor in header.items():
+            start, end = tensor["data_offsets"]
+            dtypes[name], code = _DTYPES[tensor["dtype"]]
+            _require(0 <= start <= end <= len(body), f"{name} is not in the file")
+            arrays[name] = np.frombuffer(body[start:end], code).reshape(tensor["shape"]).copy()
+        return arrays, dtypes, metadata
 
 
 def _mix(z):
@@ -187,10 +198,13 @@ class Model:
 
     def __init__(self, snapshot, hmac_key=None):
         self.arrays, self.dtypes, metadata = read_snapshot(snapshot)
-        self.tensors = json.loads(metadata["continuousdl.tensors"])
-        self.fingerprint = int(metadata["continuousdl.fingerprint"], 16)
-        self.run = uuid.UUID(metadata["continuousdl.run"])
-        self.sequence = int(metadata["continuousdl.sequence"])
+        with _refusing("the snapshot's metadata are malformed"):
+            self.tensors = [(name, kind) for name, kind in json.loads(metadata["continuousdl.tensors"])]
+            self.fingerprint = int(metadata["continuousdl.fingerprint"], 16)
+            self.run = uuid.UUID(metadata["continuousdl.run"])
+            self.sequence = int(metadata["continuousdl.sequence"])
+            digest, signature = int(metadata["continuousdl.digest"], 16), str(metadata.get("continuousdl.signature", ""))
+            _require(sorted(name for name, _ in self.tensors) == sorted(self.arrays), "other tensors are listed than there are")
         self.offsets = np.cumsum([0] + [self.arrays[name].size for name, _ in self.tensors])
         self.runs = []  # tensors of one kind and dtype that follow one another
         for t, (name, kind) in enumerate(self.tensors):
@@ -205,9 +219,9 @@ class Model:
             content = hashlib.sha256(text.encode() + b"\0" + b"".join(self.arrays[name].tobytes() for name, _ in self.tensors)).digest()
             signed = b"ContinuousDL snapshot 1\n" + self.run.bytes + self.sequence.to_bytes(8, "little") + content
             right = hmac.new(hmac_key, signed, hashlib.sha256).hexdigest()
-            _require(hmac.compare_digest(right, metadata.get("continuousdl.signature", "")), "the snapshot's signature is not right")
+            _require(hmac.compare_digest(right.encode(), signature.encode()), "the snapshot's signature is not right")
         self.digest = self.compute_digest()
-        _require(self.digest == int(metadata["continuousdl.digest"], 16), "the snapshot is damaged")
+        _require(self.digest == digest, "the snapshot is damaged")
 
     def compute_digest(self):
         """The digest of the state, from every value."""
@@ -215,9 +229,10 @@ class Model:
 
     def apply(self, message):
         """Applies an update. True when it was, False when the model has that state or a later one already."""
+        _require(message[:3] == b"CU\x02" and len(message) >= 27, "this is no message of version 2")
         flags, signature = message[3], {0: 0, 1: 32, 2: 64}.get(message[3] >> 5, -1)
-        _require(message[:3] == b"CU\x02" and flags < 128 and signature >= 0, "this is no message of version 2")
         body = message[:len(message) - signature]
+        _require(signature >= 0 and flags >> 3 & 3 < 3 and len(body) >= 27, "this is no message of version 2")
         _require(xxh3_64(body[:-4]) & 0xFFFFFFFF == int.from_bytes(body[-4:], "little"), "the message is damaged")
         if self.hmac_key is not None:
             right = hmac.new(self.hmac_key, body, hashlib.sha256).digest()
@@ -229,10 +244,12 @@ class Model:
         for _ in range(3):
             value = shift = 0
             while shift == 0 or body[at - 1] & 128:
+                _require(at < len(body) - 12 and shift < 63, "a number is too long")
                 value |= (body[at] & 127) << shift
                 at, shift = at + 1, shift + 7
             numbers.append(value)
         sequence, steps, k = numbers
+        _require(at <= len(body) - 12, "the message ends early")
         digest, payload, n = int.from_bytes(body[at:at + 8], "little"), body[at + 8:-4], int(self.offsets[-1])
         _require(int.from_bytes(body[4:8], "little") == self.fingerprint & 0xFFFFFFFF, "the message is for another model")
         mine = self.run.bytes if full else (xxh3_64(self.run.bytes) & 0xFFFFFFFF).to_bytes(4, "little")

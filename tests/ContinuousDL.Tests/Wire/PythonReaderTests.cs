@@ -100,6 +100,34 @@ public class PythonReaderTests
         output.Should().Contain("the message is damaged");
     }
 
+    /// <summary>Damaged snapshots and messages, most with the right checksum: ValueError alone is raised, and nothing changes.</summary>
+    [Test]
+    public void Hostile_bytes_are_refused_and_change_nothing()
+    {
+        const int count = 4000;
+        var files = new List<string>();
+        foreach (var (precision, density) in new[] { (DeployedValuePrecision.Float32, 0.05), (DeployedValuePrecision.BFloat16, 0.7) })
+        {
+            using var trainer = new Trainer(new UpdateCompression(new TopKCompressor(density)), precision, ScalarType.Float32);
+            trainer.Proactive.CreateSnapshot().Save(Path.Combine(folder, "snapshot"));
+            for (var i = 0; i < 2; i++)
+            {
+                using var step = trainer.Step();
+                files.Add($"{precision}-{i}");
+                File.WriteAllBytes(Path.Combine(folder, files[^1]), new UpdateCodec().Encode(step.Update!));
+            }
+        }
+
+        string[] arguments = [Path.Combine(AppContext.BaseDirectory, "fuzz_reader.py"), Path.Combine(AppContext.BaseDirectory, "interop"), $"{count}", "snapshot", .. files];
+        var (status, output) = Run(Python!, arguments, folder);
+        status.Should().Be(0, output);
+        TestContext.Out.WriteLine(output);
+        var refused = output.Split('\n').Where(l => l.Contains(" of ")).Select(l => int.Parse(l.Split(' ')[0], CultureInfo.InvariantCulture)).ToArray();
+        refused.Should().HaveCount(2);
+        refused[0].Should().BeGreaterThan(count / 20);
+        refused[1].Should().BeGreaterThan(count * 9 / 10);
+    }
+
     private void Follow(Trainer trainer, Func<ProactiveTrainer, ModelUpdate>? last = null)
     {
         var codec = new UpdateCodec();
