@@ -18,7 +18,6 @@ public class CrashTests
 {
     private const int Worlds = 2;
     private const int FollowersOfEach = 2;
-    private static readonly TimeSpan LongestCatchUp = TimeSpan.FromSeconds(60);
 
     private static int Kills => int.TryParse(Environment.GetEnvironmentVariable("CONTINUOUSDL_KILLS"), out var kills) ? kills : 200;
 
@@ -176,7 +175,7 @@ public class CrashTests
         public void ShouldReach(string run, long sequence, string digest)
         {
             var clock = Stopwatch.StartNew();
-            while (newest != $"{run} {sequence} {digest}" && clock.Elapsed < LongestCatchUp && !reading.IsCompleted) Thread.Sleep(10);
+            while (newest != $"{run} {sequence} {digest}" && clock.Elapsed < Patience.Limit && !reading.IsCompleted) Thread.Sleep(10);
             newest.Should().Be($"{run} {sequence} {digest}", process.HasExited ? process.StandardError.ReadToEnd() : "");
             problem.Should().BeNull();
         }

@@ -55,7 +55,7 @@ public class HttpTransportTests
         await server.Client.GetAsync("/updates?run=x");
         waiting.IsCompleted.Should().BeFalse();
         await trainer.StepAsync();
-        (await waiting.WaitAsync(TimeSpan.FromSeconds(30))).Messages.Should().ContainSingle();
+        (await waiting.WaitAsync(Patience.Limit)).Messages.Should().ContainSingle();
     }
 
     [Test]

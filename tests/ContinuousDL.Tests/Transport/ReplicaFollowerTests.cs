@@ -250,7 +250,7 @@ public class ReplicaFollowerTests
     public async Task A_source_with_nothing_new_answers_so_after_a_while()
     {
         using var trainer = new Publisher();
-        var batch = await trainer.Transport.ReceiveAsync(trainer.States.RunId, trainer.States.Newest.Sequence).AsTask().WaitAsync(TimeSpan.FromSeconds(30));
+        var batch = await trainer.Transport.ReceiveAsync(trainer.States.RunId, trainer.States.Newest.Sequence).AsTask().WaitAsync(Patience.Limit);
         batch.IsEmpty.Should().BeTrue();
     }
 
@@ -398,7 +398,7 @@ public class ReplicaFollowerTests
 
         public async Task UntilAsync(Func<ReplicaStatus, bool> condition)
         {
-            using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+            using var timeout = new CancellationTokenSource(Patience.Limit);
             while (!condition(follower.Status))
             {
                 running.IsCompleted.Should().BeFalse("a follower ends with cancellation alone");

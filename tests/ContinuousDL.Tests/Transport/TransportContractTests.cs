@@ -143,7 +143,7 @@ public class TransportContractTests(string kind)
             while (sequence < 30) sequence = (await source.ReceiveAsync(states.RunId, sequence)).NewestSequence;
         }).ToArray();
         await PublishAsync(30);
-        await Task.WhenAll(readers).WaitAsync(TimeSpan.FromSeconds(30));
+        await Task.WhenAll(readers).WaitAsync(Patience.Limit);
     }
 
     private async Task PublishAsync(int count)

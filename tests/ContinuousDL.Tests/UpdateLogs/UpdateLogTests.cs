@@ -482,7 +482,7 @@ public class UpdateLogTests
         var log = Start(states, new UpdateLogOptions { SnapshotInterval = 2, KeepUpdates = 2 });
         Directory.CreateDirectory(Path.Combine(Directory.GetDirectories(folder.Path).Single(), $"snapshot-{2:D19}.safetensors"));
         Append(log, states, 2);
-        SpinWait.SpinUntil(() => log.CompactionError is not null, TimeSpan.FromSeconds(20)).Should().BeTrue();
+        SpinWait.SpinUntil(() => log.CompactionError is not null, Patience.Limit).Should().BeTrue();
         Directory.Delete(Path.Combine(Directory.GetDirectories(folder.Path).Single(), $"snapshot-{2:D19}.safetensors"));
         SpinWait.SpinUntil(
             () =>
@@ -490,7 +490,7 @@ public class UpdateLogTests
                 Append(log, states, 1);
                 return log.CompactionError is null;
             },
-            TimeSpan.FromSeconds(20)).Should().BeTrue("one went well");
+            Patience.Limit).Should().BeTrue("one went well");
         Reopened(log).Should().Be(log.Head);
     }
 

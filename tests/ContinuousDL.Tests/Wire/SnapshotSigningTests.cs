@@ -80,7 +80,7 @@ public class SnapshotSigningTests
         };
         using var stop = new CancellationTokenSource();
         var following = follower.RunAsync(stop.Token);
-        var status = await settled.Task.WaitAsync(TimeSpan.FromSeconds(60));
+        var status = await settled.Task.WaitAsync(Patience.Limit);
         stop.Cancel();
         await following.Invoking(f => f).Should().ThrowAsync<OperationCanceledException>();
         status.State.Should().Be(signed ? ReplicaState.Current : ReplicaState.Failed);
