@@ -41,7 +41,8 @@ for (var step = 1; step <= 2000; step++)
     using var scope = NewDisposeScope();
     var inputs = randn(8, 2);
     var angle = step * Math.PI / 2000;
-    var targets = (inputs[.., 0] * Math.Cos(angle) + inputs[.., 1] * Math.Sin(angle)).gt(0).to(ScalarType.Int64);
+    var direction = tensor(new[] { (float)Math.Cos(angle), (float)Math.Sin(angle) });
+    var targets = inputs.matmul(direction).signbit().to(ScalarType.Int64);
 
     if (!trainer.Observe(inputs, targets).IsStepDue) continue;
     using var result = trainer.Step();

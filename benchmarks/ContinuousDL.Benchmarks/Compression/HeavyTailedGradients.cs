@@ -13,6 +13,7 @@ internal sealed class HeavyTailedGradients : IDisposable
 {
     private const double SpreadOfTensors = 1.5;
     private const double SpreadOfCoordinates = 1;
+    private const double UsualSize = 1e-3;
 
     private readonly Tensor[] gradients;
     private int next;
@@ -24,14 +25,15 @@ internal sealed class HeavyTailedGradients : IDisposable
     {
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        var scales = randn(layout.Length).mul_(SpreadOfCoordinates);
+        using Scalar ofCoordinates = SpreadOfCoordinates, ofTensors = SpreadOfTensors, size = UsualSize;
+        var scales = randn(layout.Length).mul_(ofCoordinates);
         for (var t = 0; t < layout.TensorCount; t++)
         {
             var length = layout.Offsets[t + 1] - layout.Offsets[t];
-            _ = scales.narrow(0, layout.Offsets[t], length).add_(randn(1).mul_(SpreadOfTensors));
+            _ = scales.narrow(0, layout.Offsets[t], length).add_(randn(1).mul_(ofTensors));
         }
 
-        _ = scales.exp_().mul_(1e-3);
+        _ = scales.exp_().mul_(size);
         gradients = new Tensor[count];
         for (var i = 0; i < count; i++) gradients[i] = randn(layout.Length).mul_(scales).DetachFromDisposeScope();
     }

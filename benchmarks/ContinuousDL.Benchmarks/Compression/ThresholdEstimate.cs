@@ -32,11 +32,13 @@ internal sealed class ThresholdEstimate : IDisposable
     public Tensor Step(Tensor gradient)
     {
         using var scope = NewDisposeScope();
+        using Scalar zero = 0;
         var accumulated = residual.add(gradient);
         var magnitudes = accumulated.abs();
-        var indices = magnitudes.ge(Threshold(magnitudes)).nonzero().flatten();
+        using Scalar threshold = Threshold(magnitudes);
+        var indices = magnitudes.ge(threshold).nonzero().flatten();
         var rest = accumulated.clone();
-        _ = rest.index_fill_(0, indices, 0);
+        _ = rest.index_fill_(0, indices, zero);
         var sent = accumulated.sub(rest);
         residual.Dispose();
         residual = rest.DetachFromDisposeScope();
@@ -55,7 +57,8 @@ internal sealed class ThresholdEstimate : IDisposable
         var threshold = largest.min().item<float>();
         for (var i = 0; i < MostAdjustments; i++)
         {
-            var selected = magnitudes.ge(threshold).sum().item<long>();
+            using Scalar lowest = threshold;
+            var selected = magnitudes.ge(lowest).sum().item<long>();
             if (selected > TooMany * n * density) threshold *= (float)TooMany;
             else if (selected < TooFew * n * density) threshold *= (float)TooFew;
             else break;

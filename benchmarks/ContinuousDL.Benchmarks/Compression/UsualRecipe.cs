@@ -25,10 +25,11 @@ internal sealed class UsualRecipe : IDisposable
     public Tensor Step(Tensor gradient)
     {
         using var scope = NewDisposeScope();
+        using Scalar zero = 0;
         var accumulated = residual.add(gradient);
         var (_, indices) = accumulated.abs().topk((int)k, sorted: false);
         var rest = accumulated.clone();
-        _ = rest.index_fill_(0, indices, 0);
+        _ = rest.index_fill_(0, indices, zero);
         var sent = accumulated.sub(rest);
         residual.Dispose();
         residual = rest.DetachFromDisposeScope();

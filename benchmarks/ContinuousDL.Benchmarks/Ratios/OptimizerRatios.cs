@@ -23,9 +23,10 @@ internal static class OptimizerRatios
     {
         using var model = BenchmarkModel.Named("ResNet-18").Create();
         using var optimizer = Optimizers.Fused(OptimizerKind.AdamAmsGrad, model.parameters());
+        using Scalar size = 1e-3;
         foreach (var parameter in model.parameters())
         {
-            using var gradient = randn(parameter.shape).mul_(1e-3);
+            using var gradient = randn(parameter.shape).mul_(size);
             parameter.grad = gradient;
         }
 

@@ -219,8 +219,9 @@ public abstract class SampleHistoryContractTests
         using var targets = zeros(2);
         history.Append(inputs, targets);
 
-        inputs.fill_(5);
-        using (var changed = history.Gather([0])) changed.Inputs.fill_(7);
+        using Scalar five = 5, seven = 7;
+        inputs.fill_(five);
+        using (var changed = history.Gather([0])) changed.Inputs.fill_(seven);
 
         using var batch = history.Gather([0, 1]);
         batch.Inputs.data<float>().Should().Equal(1, 1, 1, 1);

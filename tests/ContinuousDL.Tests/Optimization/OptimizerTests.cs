@@ -221,7 +221,8 @@ public class OptimizerTests
         parameter.grad = gradient;
         optimizer.step();
         using var after = parameter.detach().to(ScalarType.Float32);
-        using var expected = before.sub(0.5).to(dtype).to(ScalarType.Float32);
+        using Scalar half = 0.5;
+        using var expected = before.sub(half).to(dtype).to(ScalarType.Float32);
         TestModels.Bytes(after).Should().Equal(TestModels.Bytes(expected));
     }
 

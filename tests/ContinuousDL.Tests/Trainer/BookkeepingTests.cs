@@ -90,7 +90,8 @@ public class BookkeepingTests
         using var parameter = nn.Parameter(zeros(2));
         using var model = new Holder(parameter);
         using var optimizer = new FusedSgd(model.parameters(), 100);
-        using var trainer = Make(model, (_, _) => parameter.sum().mul(1e37), optimizer, new UpdateCompression(new TopKCompressor(1)));
+        using Scalar steep = 1e37;
+        using var trainer = Make(model, (_, _) => parameter.sum().mul(steep), optimizer, new UpdateCompression(new TopKCompressor(1)));
         trainer.Invoking(StepOnce).Should().Throw<NonFiniteException>().WithMessage("*learning rate*");
         TestModels.Bytes(parameter).Should().OnlyContain(x => x == 0);
     }

@@ -318,7 +318,8 @@ public class RealModelTests
             this.dtype = dtype;
             hidden = nn.Linear(TestModels.Features, TestModels.Features, dtype: dtype);
             norm = nn.BatchNorm1d(TestModels.Features, dtype: dtype);
-            using var values = randn(TestModels.Classes, TestModels.Features, dtype: ScalarType.Float32).mul(0.3).to(dtype);
+            using Scalar size = 0.3;
+            using var values = randn(TestModels.Classes, TestModels.Features, dtype: ScalarType.Float32).mul(size).to(dtype);
             output = nn.Parameter(nonContiguous ? values.t().contiguous().t() : values.clone());
             register_module("hidden", hidden);
             register_module("norm", norm);

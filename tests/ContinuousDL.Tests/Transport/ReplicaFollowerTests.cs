@@ -9,6 +9,7 @@ using ContinuousDL.Tests.UpdateLogs;
 using ContinuousDL.Transport;
 using ContinuousDL.UpdateLogs;
 using ContinuousDL.Wire;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -64,7 +65,8 @@ public class ReplicaFollowerTests
         await following.UntilAsync(trainer);
         using (no_grad())
         {
-            foreach (var parameter in copies.SelectMany(c => c.parameters())) parameter.fill_(0.123f);
+            using Scalar value = 0.123f;
+            foreach (var parameter in copies.SelectMany(c => c.parameters())) parameter.fill_(value);
         }
 
         trainer.Publish(1);
