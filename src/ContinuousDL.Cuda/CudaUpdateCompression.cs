@@ -57,6 +57,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     private DeployedModel? model;
     private DeviceSelector? selector;
     private SelectionDeployer? deployer;
+    private LookAheadWriter? writer;
     private string? deployerProblem;
     private bool disposed;
 
@@ -122,6 +123,10 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         if (FindQueue(trainable) is not { } queue) return;
         selector = new DeviceSelector(queue, residual, trainable.Layout);
         direct = [.. trainable.Parameters.Select(p => DeviceSelector.Supports(p.dtype) && p.is_contiguous())];
+        var others = trainable.Slots.Select((slot, t) => TensorSlot.Of(slot.Entry, weights[t]));
+        writer = lookahead > 0
+            ? LookAheadWriter.TryMake(queue, trainable.Layout, trainable.Slots, others, lookahead)
+            : LookAheadWriter.TryMake(queue, trainable.Layout, others, trainable.Slots, 0);
     }
 
     /// <inheritdoc />
@@ -146,11 +151,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         }
 
         Send(k);
-        for (var t = 0; t < weights.Length; t++)
-        {
-            var part = vector!.SparseRange(sent, t);
-            if (part.Start.Value < part.End.Value) Follow(t);
-        }
+        FollowSent(sent.Indices);
     }
 
     /// <inheritdoc />
@@ -209,6 +210,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public void Dispose()
     {
         disposed = true;
+        writer?.Dispose();
         deployer?.Dispose();
         selector?.Dispose();
         residual?.Dispose();
@@ -261,13 +263,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         kernels.Begin(k);
         for (var t = 0; t < weights.Length; t++) Accumulate(kernels, t);
         Send(kernels, k);
-        var start = 0;
-        for (var t = 0; t < weights.Length; t++)
-        {
-            var end = start + CoordinateRange.CountBelow(kernels.Indices[start..], vector!.Layout.Offsets[t + 1]);
-            if (end > start) FollowSent(kernels, t, start..end);
-            start = end;
-        }
+        if (writer is not null) writer.Write(kernels);
+        else FollowSent(kernels.Indices);
     }
 
     /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it.</summary>
@@ -325,30 +322,25 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         }
     }
 
-    /// <summary>
-    /// What was sent has changed w and e: puts the trained weights right there or, without a look-ahead, the copy of what is trained and
-    /// deployed in one.
-    /// </summary>
-    private void FollowSent(DeviceSelector kernels, int t, Range part)
+    /// <summary>Follows, with plain operations, in all tensors of which something was sent.</summary>
+    /// <param name="coordinates">What was sent, ascending.</param>
+    private void FollowSent(ReadOnlySpan<int> coordinates)
     {
-        if (!direct[t])
+        for (var t = 0; t < weights.Length; t++)
         {
-            using var scope = NewDisposeScope();
-            Follow(t);
-        }
-        else if (lookahead > 0)
-        {
-            kernels.LookAhead(t, part, vector!.Parameters[t], weights[t], lookahead);
-        }
-        else
-        {
-            kernels.LookAhead(t, part, weights[t], vector!.Parameters[t], 0);
+            var end = CoordinateRange.CountBelow(coordinates, vector!.Layout.Offsets[t + 1]);
+            if (end > 0) Follow(t);
+            coordinates = coordinates[end..];
         }
     }
 
-    /// <summary>As <see cref="FollowSent"/>, all of a tensor, with plain operations.</summary>
+    /// <summary>
+    /// What was sent has changed w and e: puts the trained weights of a tensor right there or, without a look-ahead, the copy of what
+    /// is trained and deployed in one.
+    /// </summary>
     private void Follow(int t)
     {
+        using var scope = NewDisposeScope();
         if (lookahead > 0) GoAhead(t);
         else _ = weights[t].copy_(vector!.Parameters[t].detach());
     }

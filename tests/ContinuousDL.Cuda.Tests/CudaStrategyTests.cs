@@ -55,6 +55,7 @@ public class CudaStrategyTests
         Step(trainer, 0);
         own.Launched.Count(l => l.Kernel == "TakeBackFloat32").Should().Be(4, "there are four parameters");
         own.Launched.Should().NotContain(l => l.Kernel.StartsWith("Accumulate", StringComparison.Ordinal));
+        own.Launched.Count(l => l.Kernel == nameof(ModelKernels.LookAhead)).Should().Be(1, "that is of all parameters");
     }
 
     [Test]
@@ -66,10 +67,10 @@ public class CudaStrategyTests
         CompareRestored(setup, () => new CudaUpdateCompression(setup.Compressor(), setup.Lookahead));
     }
 
-    [TestCase(true)]
-    [TestCase(false)]
-    public void Parameters_of_several_dtypes_and_layouts_that_have_no_gradient_now_and_then_are_stepped_as_on_the_CPU(bool kernels)
+    [Test]
+    public void Parameters_of_several_dtypes_and_layouts_that_have_no_gradient_now_and_then_are_stepped_as_on_the_CPU([Values] bool kernels, [Values] bool transposed)
     {
+        using var own = new AcceleratorQueue(8, 2);
         ProactiveTrainer Trainer(TwoHeads model, IDeploymentStrategy strategy) => new(
             model,
             nn.CrossEntropyLoss(),
@@ -79,11 +80,11 @@ public class CudaStrategyTests
 
         foreach (var lookahead in new[] { 0, 0.5 })
         {
-            using var a = new TwoHeads();
-            using var b = new TwoHeads();
+            using var a = new TwoHeads(transposed);
+            using var b = new TwoHeads(transposed);
             ModelSnapshot.Of(a).CopyTo(b);
             var setup = new StrategyCase("", () => new TopKCompressor(0.2), lookahead);
-            using var actual = Trainer(a, kernels ? With(queue, setup) : new CudaUpdateCompression(0.2, lookahead));
+            using var actual = Trainer(a, kernels ? With(own, setup) : new CudaUpdateCompression(0.2, lookahead));
             using var expected = Trainer(b, new UpdateCompression(setup.Compressor(), lookahead: lookahead));
             for (var step = 0; step < 8; step++)
             {
@@ -94,6 +95,8 @@ public class CudaStrategyTests
                 TestModels.State(a).Should().Equal(TestModels.State(b));
             }
         }
+
+        own.Launched.Any(l => l.Kernel == nameof(ModelKernels.LookAhead)).Should().Be(kernels && !transposed);
     }
 
     [TestCase(0)]
@@ -200,17 +203,17 @@ public class CudaStrategyTests
         return queue;
     };
 
-    /// <summary>A hidden layer whose weights are transposed in memory, and two heads, of bfloat16 and of float64, of which one is used.</summary>
+    /// <summary>A hidden layer, whose weights may be transposed in memory, and two heads, of bfloat16 and of float64, of which one is used.</summary>
     private sealed class TwoHeads : nn.Module<Tensor, Tensor>
     {
         private readonly Linear hidden = nn.Linear(TestModels.Features, 16);
         private readonly Linear first = nn.Linear(16, TestModels.Classes, dtype: ScalarType.BFloat16);
         private readonly Linear second = nn.Linear(16, TestModels.Classes, dtype: ScalarType.Float64);
 
-        public TwoHeads()
+        public TwoHeads(bool transposed)
             : base(nameof(TwoHeads))
         {
-            hidden.weight = new Parameter(rand(TestModels.Features, 16).t());
+            if (transposed) hidden.weight = new Parameter(rand(TestModels.Features, 16).t());
             RegisterComponents();
         }
 
@@ -236,7 +239,8 @@ public class CudaStrategyTests
 
         public void ApplyUpdate()
         {
-            _ = Parameters[0].add_(1);
+            using Scalar one = 1;
+            _ = Parameters[0].add_(one);
             throw new InvalidOperationException("half way");
         }
 

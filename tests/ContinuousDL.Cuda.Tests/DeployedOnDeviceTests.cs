@@ -89,7 +89,8 @@ public class DeployedOnDeviceTests
         using var scope = NewDisposeScope();
         var (inputs, targets) = TestModels.Arrivals(16, 1);
         var before = TestModels.State(model);
-        var large = inputs.mul(1e10);
+        using Scalar much = 1e10;
+        var large = inputs.mul(much);
         trainer.Invoking(t => t.Step(large, targets)).Should().Throw<NonFiniteException>().WithMessage("*learning rate*");
         TestModels.State(model).Should().Equal(before);
         trainer.Deployed.Sequence.Should().Be(0);

@@ -1,5 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
+using ContinuousDL.Parameters;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -18,6 +20,7 @@ internal sealed class WeightComparison : IDisposable
     private readonly CompressedGradient expected = new();
     private readonly Tensor deployed, residual, deviceTrained, deviceDeployed, deviceResidual;
     private readonly DeviceSelector selector;
+    private readonly LookAheadWriter writer;
     private Tensor trained;
 
     /// <param name="queue">Where the kernels run.</param>
@@ -36,6 +39,13 @@ internal sealed class WeightComparison : IDisposable
         Tensor OnDevice(Tensor whole) => cat([zeros(shift, dtype: whole.dtype), whole]).to(device ?? CPU, copy: true).narrow(0, shift, whole.numel());
         (deviceTrained, deviceDeployed, deviceResidual) = (OnDevice(trained), OnDevice(deployed), OnDevice(residual));
         selector = new DeviceSelector(queue, deviceResidual, layout);
+        writer = LookAheadWriter.TryMake(queue, layout, Slots(deviceTrained), Slots(deviceDeployed), (float)lookahead)!;
+
+        TensorSlot[] Slots(Tensor whole) => [.. Enumerable.Range(0, layout.TensorCount).Select(t =>
+        {
+            var part = Part(whole, layout[t]);
+            return TensorSlot.Of(new LayoutEntry($"{t}", CoordinateKind.Parameter, dtype, part.shape, layout.Offsets[t], (int)part.numel()), part);
+        })];
     }
 
     /// <summary>One step.</summary>
@@ -78,15 +88,7 @@ internal sealed class WeightComparison : IDisposable
         _ = deviceDeployed.copy_(deployed);
         _ = residual.index_copy_(0, places, residual.index_select(0, places).sub(applied));
         selector.Subtract(applied.data<float>().ToArray());
-        var start = 0;
-        for (var t = 0; t < layout.TensorCount; t++)
-        {
-            var end = start;
-            while (end < expected.Count && expected.Indices[end] < layout.Offsets[t + 1]) end++;
-            selector.LookAhead(t, start..end, Part(deviceTrained, layout[t]), Part(deviceDeployed, layout[t]), lookahead);
-            start = end;
-        }
-
+        writer.Write(selector);
         _ = trained.index_copy_(0, places, Ahead(..layout.Length).index_select(0, places));
         AreEqual(deviceResidual, residual, "what is owed after sending");
         AreEqual(deviceTrained, trained, "the weights that are trained after sending");
@@ -94,6 +96,7 @@ internal sealed class WeightComparison : IDisposable
 
     public void Dispose()
     {
+        writer.Dispose();
         selector.Dispose();
         scope.Dispose();
     }
@@ -106,15 +109,19 @@ internal sealed class WeightComparison : IDisposable
         using var scope = NewDisposeScope();
         var host = actual.cpu();
         var same = host.isnan().logical_and(expected.isnan());
-        var (left, right) = (host.masked_fill(same, 0).clone(), expected.masked_fill(same, 0).clone());
+        using Scalar zero = 0;
+        var (left, right) = (host.masked_fill(same, zero).clone(), expected.masked_fill(same, zero).clone());
         if (left.bytes.SequenceEqual(right.bytes)) return;
         var first = left.to(ScalarType.Float32).ne(right.to(ScalarType.Float32)).nonzero().flatten();
         Assert.Fail($"{what}: {first.numel()} of {left.numel()} differ in more than the sign of zero, the first at {(first.numel() == 0 ? -1 : first[0].item<long>())}");
     }
 
-    private Tensor Ahead(Range part) => lookahead == 0
-        ? Part(deployed, part)
-        : Part(deployed, part).add(Part(residual, part).mul(lookahead)).to(deployed.dtype);
+    private Tensor Ahead(Range part)
+    {
+        if (lookahead == 0) return Part(deployed, part);
+        using Scalar factor = lookahead;
+        return Part(deployed, part).add(Part(residual, part).mul(factor)).to(deployed.dtype);
+    }
 
     private void ForAll(int absent, Action<int, Range> action)
     {

@@ -27,8 +27,8 @@ SINGLE, SINGLE_AS_BFLOAT16, SINGLE_AS_HALF, BFLOAT16, HALF, DOUBLE = range(6)  #
 DTYPES = ("Float32", "BFloat16", "Float16")
 KERNELS = (
     "Begin Histogram FindDigit CountTiles ScanTiles Compact Gather Subtract "
-    "SumDigest DigestChange WriteModel ReadModel CopyModel AddSelected"
-).split() + [kernel + dtype for kernel in ("Accumulate", "TakeBack", "LookAhead") for dtype in DTYPES]
+    "SumDigest DigestChange WriteModel ReadModel CopyModel AddSelected LookAhead"
+).split() + [kernel + dtype for kernel in ("Accumulate", "TakeBack") for dtype in DTYPES]
 
 
 class View(ctypes.Structure):
@@ -278,11 +278,20 @@ def check_weights(torch, kernels, failures):
                     # What is sent changes w and e at a few places.
                     deployed[indices] = (deployed[indices] + values).to(dtype)
                     residual[indices] *= 0.25
-                    name = "LookAhead" + dtype_name(torch, dtype)
-                    kernels.run(name, kernels.grid, trained, deployed, residual, indices.int(), 0, lookahead)
+                    (memory, table, _kept), (weights, weight_table, _kept_too) = (table_of(torch, tensor) for tensor in (trained, deployed))
+                    kernels.run("LookAhead", kernels.grid, memory, table, weights, weight_table, residual, indices.int(), lookahead)
                     good = good and same_bits(torch, trained[indices], ahead(deployed, residual, lookahead)[indices])
                     if not good:
                         failures.append(f"weights: {dtype}, {kind}, look-ahead {lookahead}, offset {shift}")
+
+
+def table_of(torch, tensor):
+    """A tensor as a model of which it is all: its memory, its table of one TensorPlace, and what that is in, to be kept."""
+    size, form = tensor.element_size(), {torch.bfloat16: BFLOAT16, torch.float16: HALF}.get(tensor.dtype, SINGLE)
+    base = tensor.data_ptr() // 8 * 8
+    row = struct.pack("<qiiii", (tensor.data_ptr() - base) // size, 0, 0, size, form)
+    table = torch.tensor(list(row), dtype=torch.uint8, device="cuda")
+    return View(base, tensor.data_ptr() - base + size * tensor.numel()), View(table.data_ptr(), 1), table
 
 
 def check_races(torch, kernels, failures):

@@ -4,6 +4,8 @@ using ContinuousDL.Compression;
 using ContinuousDL.Cuda;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Cuda.Models;
+using ContinuousDL.Parameters;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -168,13 +170,16 @@ internal static class CudaCompressionBenchmarks
         double? kernels = null;
         if (queue is not null)
         {
-            using var selector = new DeviceSelector(queue, residual, new VectorLayout(n));
+            var layout = new VectorLayout(n);
+            var entry = new LayoutEntry("weights", CoordinateKind.Parameter, dtype, [n], 0, n);
+            using var selector = new DeviceSelector(queue, residual, layout);
+            using var writer = LookAheadWriter.TryMake(queue, layout, [TensorSlot.Of(entry, trained)], [TensorSlot.Of(entry, deployed)], Lookahead)!;
             kernels = Median(device, () =>
             {
                 selector.Begin(k);
                 selector.TakeBack(0, trained, deployed, Lookahead);
                 selector.Select(release: false);
-                selector.LookAhead(0, .., trained, deployed, Lookahead);
+                writer.Write(selector);
             });
         }
 
@@ -192,10 +197,11 @@ internal static class CudaCompressionBenchmarks
     private static void Recipe(Tensor residual, Tensor gradient, int k)
     {
         using var scope = NewDisposeScope();
+        using Scalar zero = 0;
         var accumulated = residual.add(gradient);
         var (_, indices) = accumulated.abs().topk(k, sorted: false);
         var rest = accumulated.clone();
-        _ = rest.index_fill_(0, indices, 0);
+        _ = rest.index_fill_(0, indices, zero);
         _ = residual.copy_(rest);
         _ = accumulated.index_select(0, indices).cpu();
     }
@@ -203,10 +209,11 @@ internal static class CudaCompressionBenchmarks
     private static void PlainOperations(Tensor residual, Tensor gradient, int k)
     {
         using var scope = NewDisposeScope();
+        using Scalar zero = 0;
         _ = residual.add_(gradient);
         var indices = DeviceTopK.Select(residual, k);
         var values = residual.index_select(0, indices);
-        _ = residual.index_fill_(0, indices, 0);
+        _ = residual.index_fill_(0, indices, zero);
         _ = (indices.cpu(), values.cpu());
     }
 

@@ -96,26 +96,6 @@ internal static class AccumulationKernels
         Collect(
             new Difference<T, TElements>(trained, deployed, residual, lookahead), residual, new Candidates(state, indices, bits, tileStarts, tileCounts), offset, floor, aligned);
 
-    /// <summary>Puts some elements of a tensor at w + α·e.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="deployed">The deployed weights, w.</param>
-    /// <param name="residual">The part of the residual, e.</param>
-    /// <param name="coordinates">Which; distinct.</param>
-    /// <param name="offset">The coordinate of the tensor's first element.</param>
-    /// <param name="lookahead">α. With 0, the elements become w whatever is owed.</param>
-    public static void LookAhead<T, TElements>(
-        ArrayView<T> tensor, ArrayView<T> deployed, ArrayView<float> residual, ArrayView<int> coordinates, int offset, float lookahead)
-        where T : unmanaged
-        where TElements : struct, IElements<T>
-    {
-        for (var j = ((long)Grid.IdxX * Group.DimX) + Group.IdxX; j < coordinates.Length; j += (long)Grid.DimX * Group.DimX)
-        {
-            var i = coordinates[j] - offset;
-            var element = deployed[i];
-            tensor[i] = lookahead == 0 ? element : TElements.Nearest(Ahead(TElements.Read(element), residual[i], lookahead));
-        }
-    }
-
     private static float Ahead(float weight, float owed, float lookahead) => weight + (lookahead * owed);
 
     private static int Above(float value, int floor) => Utilities.Select(Magnitude(value) > floor, 1, 0);

@@ -30,7 +30,6 @@ internal sealed class DeviceSelector : IDisposable
     private static readonly ScalarType[] DTypes = [ScalarType.Float32, ScalarType.BFloat16, ScalarType.Float16];
     private static readonly string[] AccumulateNames = NamesOf(nameof(AccumulationKernels.Accumulate));
     private static readonly string[] TakeBackNames = NamesOf(nameof(AccumulationKernels.TakeBack));
-    private static readonly string[] LookAheadNames = NamesOf(nameof(AccumulationKernels.LookAhead));
 
     private readonly IKernelQueue queue;
     private readonly Device device;
@@ -102,6 +101,9 @@ internal sealed class DeviceSelector : IDisposable
 
     /// <summary>The selected coordinates on the device; room for as many as were to be selected, or more.</summary>
     public KernelArgument SelectedView => selected.View;
+
+    /// <summary>The coordinates on the device that were selected last, or given. Valid until the next <see cref="Begin"/>, where there are any.</summary>
+    public KernelArgument SentView => selected.View.Part(0, Count, sizeof(int));
 
     /// <summary>The residual on the device.</summary>
     public KernelArgument ResidualView => residual;
@@ -267,37 +269,12 @@ internal sealed class DeviceSelector : IDisposable
         if (room < Count) MakeRoom(Count);
         given.CopyTo(hostIndices!.Part<int>(0, Count));
         factors.CopyTo(hostValues!.Part<float>(0, Count));
-        var (taken, read) = (selected.View.Part(0, Count, sizeof(int)), values.View.Part(0, Count, sizeof(float)));
+        var (taken, read) = (SentView, values.View.Part(0, Count, sizeof(float)));
         queue.CopyToDevice((nint)taken.First, hostIndices.Address, sizeof(int) * (long)Count);
         queue.CopyToDevice((nint)read.First, hostValues.Address, sizeof(float) * (long)Count);
         queue.Launch(nameof(UpdateKernels.Gather), GridFor(Count), [residual, taken, read]);
         queue.CopyToHost(hostValues.Address, (nint)read.First, sizeof(float) * (long)Count);
         queue.Synchronize();
-    }
-
-    /// <summary>Puts some of the selected coordinates of a tensor at w + α·e.</summary>
-    /// <param name="tensor">The tensor's index in the layout.</param>
-    /// <param name="part">Which of those that were selected last; all of this tensor.</param>
-    /// <param name="trained">The tensor, float32, bfloat16 or float16, contiguous, on the device. Stays the caller's.</param>
-    /// <param name="deployed">The deployed weights, w, likewise and of the same dtype. Stays the caller's.</param>
-    /// <param name="lookahead">α; with 0, the elements become w whatever is owed.</param>
-    /// <exception cref="ArgumentException">The weights are not those of this tensor.</exception>
-    public void LookAhead(int tensor, Range part, Tensor trained, Tensor deployed, float lookahead)
-    {
-        var (start, count) = part.GetOffsetAndLength(Count);
-        if (count == 0) return;
-        var dtype = CheckPair(tensor, trained, deployed);
-        queue.Launch(
-            Name(LookAheadNames, dtype),
-            GridFor(count),
-            [
-                DeviceMemory.View(trained),
-                DeviceMemory.View(deployed),
-                residual.Part(offsets[tensor], LengthOf(tensor), sizeof(float)),
-                selected.View.Part(start, count, sizeof(int)),
-                offsets[tensor],
-                lookahead,
-            ]);
     }
 
     /// <summary>Takes off the residual what was sent of the selected coordinates.</summary>
@@ -310,7 +287,7 @@ internal sealed class DeviceSelector : IDisposable
         var taken = values.View.Part(0, Count, sizeof(float));
         sent.CopyTo(hostValues!.Part<float>(0, Count));
         queue.CopyToDevice((nint)taken.First, hostValues.Address, sizeof(float) * (long)Count);
-        queue.Launch(nameof(UpdateKernels.Subtract), GridFor(Count), [residual, selected.View.Part(0, Count, sizeof(int)), taken]);
+        queue.Launch(nameof(UpdateKernels.Subtract), GridFor(Count), [residual, SentView, taken]);
         queue.Synchronize();
     }
 

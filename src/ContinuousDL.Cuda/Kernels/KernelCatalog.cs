@@ -15,7 +15,6 @@ internal static class KernelCatalog
         Of(typeof(SelectionKernels), nameof(SelectionKernels.Begin)),
         .. ForElements(typeof(AccumulationKernels), nameof(AccumulationKernels.Accumulate)),
         .. ForElements(typeof(AccumulationKernels), nameof(AccumulationKernels.TakeBack)),
-        .. ForElements(typeof(AccumulationKernels), nameof(AccumulationKernels.LookAhead)),
         Of(typeof(SelectionKernels), nameof(SelectionKernels.Histogram)),
         Of(typeof(SelectionKernels), nameof(SelectionKernels.FindDigit)),
         Of(typeof(SelectionKernels), nameof(SelectionKernels.CountTiles)),
@@ -29,6 +28,7 @@ internal static class KernelCatalog
         Of(typeof(ModelKernels), nameof(ModelKernels.ReadModel)),
         Of(typeof(ModelKernels), nameof(ModelKernels.CopyModel)),
         Of(typeof(ModelKernels), nameof(ModelKernels.AddSelected)),
+        Of(typeof(ModelKernels), nameof(ModelKernels.LookAhead)),
     ]);
 
     /// <summary>The name of a kernel for tensors of a dtype.</summary>

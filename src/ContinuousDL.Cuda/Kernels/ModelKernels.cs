@@ -161,6 +161,32 @@ internal static class ModelKernels
         EndSum(sum, change, digest);
     }
 
+    /// <summary>Puts parameters at w + α·e, rounded to their dtype.</summary>
+    /// <param name="targets">The memory of the parameters that are written.</param>
+    /// <param name="targetTensors">The parameters, by their coordinates in the residual.</param>
+    /// <param name="weights">The memory of the weights, w.</param>
+    /// <param name="weightTensors">The weights, in the same order and of the same dtypes.</param>
+    /// <param name="residual">The residual, e.</param>
+    /// <param name="coordinates">Which coordinates of the residual.</param>
+    /// <param name="lookahead">α. With 0, the parameters become w whatever is owed.</param>
+    public static void LookAhead(
+        ArrayView<byte> targets,
+        ArrayView<TensorPlace> targetTensors,
+        ArrayView<byte> weights,
+        ArrayView<TensorPlace> weightTensors,
+        ArrayView<float> residual,
+        ArrayView<int> coordinates,
+        float lookahead)
+    {
+        for (var j = First; j < coordinates.Length; j += Stride)
+        {
+            var t = Find(targetTensors, coordinates[j]);
+            var bits = Load(weights, weightTensors[t].Size, ElementOf(weightTensors[t], coordinates[j]));
+            if (lookahead != 0) bits = Add(targetTensors[t].Format, bits, lookahead * residual[coordinates[j]]).Bits;
+            Store(targets, targetTensors[t].Size, ElementOf(targetTensors[t], coordinates[j]), bits);
+        }
+    }
+
     private static long First => ((long)Grid.IdxX * Group.DimX) + Group.IdxX;
 
     private static long Stride => (long)Grid.DimX * Group.DimX;
@@ -199,7 +225,7 @@ internal static class ModelKernels
 
     /// <summary>
     /// <see cref="Scalars.Add"/>, and for float32 the sum of the deployed model. 16-bit numbers are made and read in integers, so that
-    /// a device rounds as the CPU does, whatever its conversions are. The addend is not 0: zeros are never selected.
+    /// a device rounds as the CPU does, whatever its conversions are.
     /// </summary>
     private static (ulong Bits, float Applied) Add(int format, ulong old, float addend)
     {
