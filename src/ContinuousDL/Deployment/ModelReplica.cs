@@ -158,8 +158,8 @@ public sealed class ModelReplica<TModule> : IDisposable
             ObjectDisposedException.ThrowIf(disposed, this);
             var next = sides[1 - active];
             WaitForReaders(next);
-            next.State.Load(snapshot);
             SetPending(null, all: true);
+            next.State.Load(snapshot);
             Interlocked.Exchange(ref active, 1 - active);
         }
     }
@@ -219,18 +219,11 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <param name="isOwn">Whether the update is the replica's, to be disposed of.</param>
     private void Advance(ModelState next, ModelUpdate update, ulong digest, bool isOwn)
     {
+        // Should writing fail half way, the copy is taken anew; a whole update is too large to be kept.
+        SetPending(null, all: true);
         next.Write(update, digest);
-        if (update.IsWhole)
-        {
-            // Too large to be kept.
-            SetPending(null, all: true);
-            if (isOwn) update.Dispose();
-        }
-        else
-        {
-            SetPending(isOwn ? update : update.Copy(), all: false);
-        }
-
+        if (!update.IsWhole) SetPending(isOwn ? update : update.Copy(), all: false);
+        else if (isOwn) update.Dispose();
         Interlocked.Exchange(ref active, 1 - active);
     }
 

@@ -3,6 +3,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
+using ContinuousDL.Wire;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -107,6 +108,41 @@ public class ModelReplicaTests
             replica.Apply(result.Update!).Should().BeTrue();
             replica.Digest.Should().Be(result.Update!.StateDigest);
             replica.Verify().Should().BeTrue();
+        }
+    }
+
+    [Test]
+    public void A_write_that_fails_half_way_leaves_the_replica_as_it_was_and_can_be_tried_again([Values] bool messages)
+    {
+        var failures = 0;
+        var before = ModelAccess.Register((tensors, _) => new FailingAccess(tensors, () => failures-- > 0));
+        try
+        {
+            using var trainer = new Trainer(density: 0.2);
+            using var replica = trainer.MakeReplica();
+            var codec = new UpdateCodec();
+            for (var step = 0; step < 6; step++)
+            {
+                using var result = trainer.Step();
+                var message = codec.Encode(result.Update!);
+                failures = step % 3;
+                while (failures > 0)
+                {
+                    FluentActions.Invoking(Apply).Should().Throw<IOException>();
+                    replica.Sequence.Should().Be(step);
+                    replica.Verify().Should().BeTrue();
+                }
+
+                Apply();
+                replica.Digest.Should().Be(result.Update!.StateDigest);
+                replica.Verify().Should().BeTrue();
+
+                bool Apply() => messages ? replica.Apply(message, codec) : replica.Apply(result.Update!);
+            }
+        }
+        finally
+        {
+            ModelAccess.Register(before);
         }
     }
 
@@ -317,6 +353,35 @@ public class ModelReplicaTests
         update.Values.CopyTo(values);
         return new ModelUpdate(
             new UpdateIdentity(update.RunId, update.BaseSequence, update.Sequence, update.Layout, digest), update.Count, false, coordinates, values, [], update.Values.Length);
+    }
+
+    /// <summary>Main memory, to which a write may fail when half of it is done.</summary>
+    private sealed class FailingAccess(ModelTensors tensors, Func<bool> fails) : IModelAccess
+    {
+        private readonly HostModelAccess host = new(tensors);
+
+        public ulong ComputeDigest() => host.ComputeDigest();
+
+        public void Read(ReadOnlySpan<int> coordinates, Span<byte> values) => host.Read(coordinates, values);
+
+        public ulong DigestChange(ModelUpdate update) => host.DigestChange(update);
+
+        public void Write(ModelUpdate update)
+        {
+            if (fails())
+            {
+                // Parameters come first, and are of four bytes.
+                var half = update.Count / 2;
+                tensors.Write(update.Coordinates[..half], update.Values[..(4 * half)]);
+                throw new IOException("half way");
+            }
+
+            host.Write(update);
+        }
+
+        public void CatchUp(ModelUpdate update, IModelAccess source) => host.Write(update);
+
+        public void Dispose() => host.Dispose();
     }
 
     /// <summary>A trainer on a stream.</summary>
