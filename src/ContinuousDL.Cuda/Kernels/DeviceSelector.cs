@@ -272,7 +272,7 @@ internal sealed class DeviceSelector : IDisposable
         var (taken, read) = (SentView, values.View.Part(0, Count, sizeof(float)));
         queue.CopyToDevice((nint)taken.First, hostIndices.Address, sizeof(int) * (long)Count);
         queue.CopyToDevice((nint)read.First, hostValues.Address, sizeof(float) * (long)Count);
-        queue.Launch(nameof(UpdateKernels.Gather), GridFor(Count), [residual, taken, read]);
+        queue.Launch(nameof(UpdateKernels.Gather), queue.GroupsFor(Count), [residual, taken, read]);
         queue.CopyToHost(hostValues.Address, (nint)read.First, sizeof(float) * (long)Count);
         queue.Synchronize();
     }
@@ -287,7 +287,7 @@ internal sealed class DeviceSelector : IDisposable
         var taken = values.View.Part(0, Count, sizeof(float));
         sent.CopyTo(hostValues!.Part<float>(0, Count));
         queue.CopyToDevice((nint)taken.First, hostValues.Address, sizeof(float) * (long)Count);
-        queue.Launch(nameof(UpdateKernels.Subtract), GridFor(Count), [residual, SentView, taken]);
+        queue.Launch(nameof(UpdateKernels.Subtract), queue.GroupsFor(Count), [residual, SentView, taken]);
         queue.Synchronize();
     }
 
@@ -307,8 +307,6 @@ internal sealed class DeviceSelector : IDisposable
     private int LengthOf(int tensor) => offsets[tensor + 1] - offsets[tensor];
 
     private int GridOf(int tensor) => Math.Min(queue.FullGrid, firstTiles[tensor + 1] - firstTiles[tensor]);
-
-    private int GridFor(int count) => Math.Min(queue.FullGrid, (count + queue.GroupSize - 1) / queue.GroupSize);
 
     private KernelArgument PerTile(Scratch scratch, int tensor) =>
         scratch.View.Part(firstTiles[tensor], firstTiles[tensor + 1] - firstTiles[tensor], sizeof(int));

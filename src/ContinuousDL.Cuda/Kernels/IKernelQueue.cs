@@ -9,6 +9,10 @@ internal interface IKernelQueue
     /// <summary>The number of threads of a group.</summary>
     int GroupSize { get; }
 
+    /// <summary>The number of groups with a thread for each of some elements, or that keep the device busy where those are fewer.</summary>
+    /// <param name="elements">The number of elements, at least 1.</param>
+    int GroupsFor(int elements) => Math.Min(FullGrid, ((elements - 1) / GroupSize) + 1);
+
     /// <summary>Runs a kernel.</summary>
     /// <param name="kernel">Its name in <see cref="KernelCatalog.Kernels"/>.</param>
     /// <param name="groups">The number of groups, at least 1.</param>

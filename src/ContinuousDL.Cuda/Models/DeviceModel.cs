@@ -45,7 +45,7 @@ internal sealed class DeviceModel : IModelAccess
             table.Refresh();
             if (table.Count == 0) return 0;
             var sum = uploads.BeginSum();
-            Queue.Launch(nameof(ModelKernels.SumDigest), GroupsFor(layout.Count), [table.Memory, table.Tensors, sum, layout.Count]);
+            Queue.Launch(nameof(ModelKernels.SumDigest), Queue.GroupsFor(layout.Count), [table.Memory, table.Tensors, sum, layout.Count]);
             return uploads.EndSum();
         }
     }
@@ -60,7 +60,7 @@ internal sealed class DeviceModel : IModelAccess
             var staged = uploads.Stage(coordinates);
             Queue.Launch(
                 nameof(ModelKernels.ReadModel),
-                GroupsFor(coordinates.Length),
+                Queue.GroupsFor(coordinates.Length),
                 [table.Memory, table.Tensors, staged.CoordinateView, staged.SectionView, staged.ValueView]);
             staged.FetchValues();
             uploads.Wait();
@@ -78,7 +78,7 @@ internal sealed class DeviceModel : IModelAccess
             var staged = uploads.Stage(update);
             Queue.Launch(
                 nameof(ModelKernels.DigestChange),
-                GroupsFor(update.Count),
+                Queue.GroupsFor(update.Count),
                 [table.Memory, table.Tensors, staged.CoordinateView, staged.SectionView, staged.ValueView, staged.SumView]);
             staged.FetchSum();
             uploads.Wait();
@@ -102,7 +102,7 @@ internal sealed class DeviceModel : IModelAccess
             var staged = uploads.Find(update);
             Queue.Launch(
                 nameof(ModelKernels.WriteModel),
-                GroupsFor(update.Count),
+                Queue.GroupsFor(update.Count),
                 [table.Memory, table.Tensors, staged.CoordinateView, staged.SectionView, staged.ValueView]);
             staged.Forget();
         }
@@ -124,7 +124,7 @@ internal sealed class DeviceModel : IModelAccess
             other.table.Refresh();
             Queue.Launch(
                 nameof(ModelKernels.CopyModel),
-                GroupsFor(update.Count),
+                Queue.GroupsFor(update.Count),
                 [table.Memory, table.Tensors, other.table.Memory, other.table.Tensors, uploads.Find(update.Coordinates).CoordinateView]);
         }
     }
@@ -135,6 +135,4 @@ internal sealed class DeviceModel : IModelAccess
         uploads.Dispose();
         table.Dispose();
     }
-
-    private int GroupsFor(int threads) => Math.Min(Queue.FullGrid, ((threads - 1) / Queue.GroupSize) + 1);
 }

@@ -43,7 +43,7 @@ internal sealed class LookAheadWriter : IDisposable
         weights.Refresh();
         queue.Launch(
             nameof(ModelKernels.LookAhead),
-            Math.Min(queue.FullGrid, ((selector.Count - 1) / queue.GroupSize) + 1),
+            queue.GroupsFor(selector.Count),
             [targets.Memory, targets.Tensors, weights.Memory, weights.Tensors, selector.ResidualView, selector.SentView, lookahead]);
     }
 
@@ -54,6 +54,7 @@ internal sealed class LookAheadWriter : IDisposable
         weights.Dispose();
     }
 
-    private static TensorTable? TableOf(IKernelQueue queue, VectorLayout layout, IEnumerable<TensorSlot> slots) => TensorTable.TryMake(
-        queue, slots.Select((slot, t) => new TensorTable.Row(slot, layout.Offsets[t], NumberFormat.Of(slot.Entry.DType, DeployedValuePrecision.Float32))), out _);
+    /// <summary>The table of tensors whose values are rounded to nothing but their dtype.</summary>
+    private static TensorTable? TableOf(IKernelQueue queue, VectorLayout layout, IEnumerable<TensorSlot> slots) =>
+        TensorTable.TryMake(queue, layout, slots, DeployedValuePrecision.Float32, out _);
 }

@@ -1,5 +1,6 @@
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Deployment;
+using ContinuousDL.Parameters;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Models;
@@ -34,10 +35,9 @@ internal sealed class SelectionDeployer : IDisposable
     /// <returns>What deploys, which is the caller's; null where kernels can't address the deployed parameters.</returns>
     public static SelectionDeployer? TryMake(IKernelQueue queue, DeployedModel model, out string? problem)
     {
-        TensorTable.Row[] rows = [.. Enumerable.Range(0, model.Vector.Layout.TensorCount).Select(t => new TensorTable.Row(
-            model.ParameterSlot(t), model.Vector.Layout.Offsets[t], NumberFormat.Of(model.ParameterSlot(t).Entry.DType, model.Precision)))];
-        return TensorTable.TryMake(queue, rows, out problem) is { } table
-            ? new SelectionDeployer(queue, model, table, rows.Max(r => r.Slot.Entry.ElementSize) > sizeof(uint) ? sizeof(ulong) : sizeof(uint))
+        TensorSlot[] slots = [.. Enumerable.Range(0, model.Vector.Layout.TensorCount).Select(model.ParameterSlot)];
+        return TensorTable.TryMake(queue, model.Vector.Layout, slots, model.Precision, out problem) is { } table
+            ? new SelectionDeployer(queue, model, table, slots.Max(s => s.Entry.ElementSize) > sizeof(uint) ? sizeof(ulong) : sizeof(uint))
             : null;
     }
 
@@ -56,7 +56,7 @@ internal sealed class SelectionDeployer : IDisposable
         queue.CopyToDevice(address, host!.Address, sizeof(ulong));
         queue.Launch(
             nameof(ModelKernels.AddSelected),
-            Math.Min(queue.FullGrid, ((k - 1) / queue.GroupSize) + 1),
+            queue.GroupsFor(k),
             [
                 table.Memory,
                 table.Tensors,

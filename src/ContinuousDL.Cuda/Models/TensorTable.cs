@@ -1,5 +1,7 @@
 using System.Runtime.CompilerServices;
+using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
 using static TorchSharp.torch;
 
@@ -49,6 +51,17 @@ internal sealed class TensorTable : IDisposable
 
         return new TensorTable(queue, used);
     }
+
+    /// <summary>Prepares a table of parameters, by their coordinates in a vector.</summary>
+    /// <param name="queue">The device's queue. Stays the caller's.</param>
+    /// <param name="layout">The tensors of the vector.</param>
+    /// <param name="parameters">The parameters, as many. They stay their owner's.</param>
+    /// <param name="precision">What sums in float32 parameters are rounded to.</param>
+    /// <param name="problem">Why there is none.</param>
+    /// <returns>The table, which is the caller's; null where kernels can't address the parameters.</returns>
+    public static TensorTable? TryMake(
+        IKernelQueue queue, VectorLayout layout, IEnumerable<TensorSlot> parameters, DeployedValuePrecision precision, out string? problem) =>
+        TryMake(queue, parameters.Select((slot, t) => new Row(slot, layout.Offsets[t], NumberFormat.Of(slot.Entry.DType, precision))), out problem);
 
     /// <summary>Makes sure that the table is of where the tensors are now: a module may have given one other memory. To be called before the table is used.</summary>
     /// <exception cref="ObjectDisposedException">A tensor is disposed.</exception>
