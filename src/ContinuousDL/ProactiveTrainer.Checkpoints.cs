@@ -195,7 +195,7 @@ public sealed partial class ProactiveTrainer
         }
         catch
         {
-            trainer.GiveUp();
+            trainer.DisposeAllButHistory();
             throw;
         }
     }
@@ -367,16 +367,6 @@ public sealed partial class ProactiveTrainer
         {
             throw new InvalidDataException($"the trainer had forgotten the samples before {savedFirst}, and the history begins at {history.FirstIndex}");
         }
-    }
-
-    /// <summary>Gives everything back but the history, which holds what can't be had again.</summary>
-    private void GiveUp()
-    {
-        disposed = true;
-        strategy.Dispose();
-        deployed.Dispose();
-        metrics.Dispose();
-        if (rule is not Optimizer) rule.Dispose();
     }
 
     /// <summary>The names of the sections of a checkpoint, as messages have them.</summary>

@@ -310,9 +310,15 @@ public sealed partial class ProactiveTrainer : IDisposable
         if (disposed) return;
         disposed = true;
         Task.WhenAny(saving).Wait();
+        DisposeAllButHistory();
+        history.Dispose();
+    }
+
+    /// <summary>Gives everything back but the history, which holds what can't be had again.</summary>
+    private void DisposeAllButHistory()
+    {
         strategy.Dispose();
         deployed.Dispose();
-        history.Dispose();
         metrics.Dispose();
         if (rule is not Optimizer) rule.Dispose();
     }

@@ -158,6 +158,8 @@ internal static class SizesCommand
             var begin = Stopwatch.GetTimestamp();
             for (var round = 0; round < LeastRounds || Stopwatch.GetElapsedTime(begin) < SpeedTime; round++)
             {
+                // Decoding and applying in turn: what one has read would be in the cache for the other.
+                var decodes = round % 2 == 0;
                 replica.Restore(recording.Start);
                 replica.Apply(messages[0], codec);
                 for (var i = 1; i < messages.Length; i++)
@@ -167,9 +169,6 @@ internal static class SizesCommand
                     codec.Encode(recording.Updates[i], output);
                     var encoding = Stopwatch.GetElapsedTime(start);
                     var (decoding, applying) = (TimeSpan.MaxValue, TimeSpan.MaxValue);
-
-                    // In turn: what one has read would be in the cache for the other.
-                    var decodes = round % 2 == 0;
                     if (decodes)
                     {
                         using var lease = replica.Acquire();
