@@ -146,7 +146,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         for (var t = 0; t < weights.Length; t++)
         {
             if (!vector!.HasGradient[t]) continue;
-            _ = Owed(t).add_(Update(t).to(residual!.device));
+            _ = Owed(t).AddInPlace(Update(t).to(residual!.device));
             GoAhead(t);
         }
 
@@ -359,7 +359,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     {
         if (lookahead == 0) return weights[t];
         using Scalar factor = lookahead;
-        return weights[t].add(Owed(t).mul(factor).view(weights[t].shape).to(weights[t].device)).to(weights[t].dtype);
+        return weights[t].Plus(Owed(t).mul(factor).view(weights[t].shape).to(weights[t].device)).to(weights[t].dtype);
     }
 
     /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it; with plain operations.</summary>

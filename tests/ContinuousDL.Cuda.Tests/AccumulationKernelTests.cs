@@ -1,5 +1,6 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Memory;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Tests;
@@ -158,7 +159,7 @@ public class AccumulationKernelTests(bool interpreted)
         }
 
         selector.LookedAtAll.Should().BeFalse();
-        using var four = gradient.add(gradient).add(gradient).add(gradient);
+        using var four = gradient.Plus(gradient).Plus(gradient).Plus(gradient);
         residual.data<float>().ToArray().Should().Equal(four.data<float>().ToArray());
     }
 

@@ -240,7 +240,7 @@ public class CudaStrategyTests
         public void ApplyUpdate()
         {
             using Scalar one = 1;
-            _ = Parameters[0].add_(one);
+            _ = Parameters[0].add_(one, one);
             throw new InvalidOperationException("half way");
         }
 

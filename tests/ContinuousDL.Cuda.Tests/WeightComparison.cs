@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Models;
+using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -55,7 +56,7 @@ internal sealed class WeightComparison : IDisposable
     public void Step(float[] change, int k, int absent = -1)
     {
         using var inner = NewDisposeScope();
-        using (var moved = trained.add(from_array(change)).to(trained.dtype)) ForAll(absent, (t, part) => _ = Part(trained, part).copy_(Part(moved, part)));
+        using (var moved = trained.Plus(from_array(change)).to(trained.dtype)) ForAll(absent, (t, part) => _ = Part(trained, part).copy_(Part(moved, part)));
         _ = deviceTrained.copy_(trained);
 
         selector.Begin(k);
@@ -68,7 +69,7 @@ internal sealed class WeightComparison : IDisposable
         ForAll(absent, (t, part) =>
         {
             var update = Part(trained, part).sub(Ahead(part)).to(ScalarType.Float32);
-            _ = Part(residual, part).add_(update);
+            _ = Part(residual, part).AddInPlace(update);
             _ = Part(trained, part).copy_(Ahead(part));
         });
         AreEqual(deviceResidual, residual, "what is owed");
@@ -82,7 +83,7 @@ internal sealed class WeightComparison : IDisposable
         // Sent as a deployed model would: rounded to what its weights can be.
         var places = from_array(expected.Indices.ToArray().Select(i => (long)i).ToArray());
         var before = deployed.index_select(0, places);
-        var after = before.add(from_array(expected.Values.ToArray())).to(deployed.dtype);
+        var after = before.Plus(from_array(expected.Values.ToArray())).to(deployed.dtype);
         var applied = after.to(ScalarType.Float32).sub(before.to(ScalarType.Float32));
         _ = deployed.index_copy_(0, places, after);
         _ = deviceDeployed.copy_(deployed);
@@ -120,7 +121,7 @@ internal sealed class WeightComparison : IDisposable
     {
         if (lookahead == 0) return Part(deployed, part);
         using Scalar factor = lookahead;
-        return Part(deployed, part).add(Part(residual, part).mul(factor)).to(deployed.dtype);
+        return Part(deployed, part).Plus(Part(residual, part).mul(factor)).to(deployed.dtype);
     }
 
     private void ForAll(int absent, Action<int, Range> action)

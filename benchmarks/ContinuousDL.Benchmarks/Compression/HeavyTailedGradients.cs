@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
+using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -30,7 +31,7 @@ internal sealed class HeavyTailedGradients : IDisposable
         for (var t = 0; t < layout.TensorCount; t++)
         {
             var length = layout.Offsets[t + 1] - layout.Offsets[t];
-            _ = scales.narrow(0, layout.Offsets[t], length).add_(randn(1).mul_(ofTensors));
+            _ = scales.narrow(0, layout.Offsets[t], length).AddInPlace(randn(1).mul_(ofTensors));
         }
 
         _ = scales.exp_().mul_(size);

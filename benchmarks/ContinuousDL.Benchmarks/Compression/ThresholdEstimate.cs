@@ -1,3 +1,4 @@
+using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -33,7 +34,7 @@ internal sealed class ThresholdEstimate : IDisposable
     {
         using var scope = NewDisposeScope();
         using Scalar zero = 0;
-        var accumulated = residual.add(gradient);
+        var accumulated = residual.Plus(gradient);
         var magnitudes = accumulated.abs();
         using Scalar threshold = Threshold(magnitudes);
         var indices = magnitudes.ge(threshold).nonzero().flatten();

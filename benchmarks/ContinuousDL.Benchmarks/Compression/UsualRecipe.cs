@@ -1,3 +1,4 @@
+using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -26,7 +27,7 @@ internal sealed class UsualRecipe : IDisposable
     {
         using var scope = NewDisposeScope();
         using Scalar zero = 0;
-        var accumulated = residual.add(gradient);
+        var accumulated = residual.Plus(gradient);
         var (_, indices) = accumulated.abs().topk((int)k, sorted: false);
         var rest = accumulated.clone();
         _ = rest.index_fill_(0, indices, zero);

@@ -5,6 +5,7 @@ using ContinuousDL.Cuda;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Models;
+using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -162,7 +163,7 @@ internal static class CudaCompressionBenchmarks
         var plain = Median(device, () =>
         {
             using var inner = NewDisposeScope();
-            _ = residual.add_(trained.sub(Ahead(deployed, residual, Lookahead)).to(ScalarType.Float32));
+            _ = residual.AddInPlace(trained.sub(Ahead(deployed, residual, Lookahead)).to(ScalarType.Float32));
             _ = trained.copy_(Ahead(deployed, residual, Lookahead));
             var indices = DeviceTopK.Select(residual, k);
             _ = (indices.cpu(), residual.index_select(0, indices).cpu());
@@ -191,14 +192,14 @@ internal static class CudaCompressionBenchmarks
     private static Tensor Ahead(Tensor deployed, Tensor residual, float lookahead)
     {
         using Scalar factor = lookahead;
-        return deployed.add(residual.mul(factor)).to(deployed.dtype);
+        return deployed.Plus(residual.mul(factor)).to(deployed.dtype);
     }
 
     private static void Recipe(Tensor residual, Tensor gradient, int k)
     {
         using var scope = NewDisposeScope();
         using Scalar zero = 0;
-        var accumulated = residual.add(gradient);
+        var accumulated = residual.Plus(gradient);
         var (_, indices) = accumulated.abs().topk(k, sorted: false);
         var rest = accumulated.clone();
         _ = rest.index_fill_(0, indices, zero);
@@ -210,7 +211,7 @@ internal static class CudaCompressionBenchmarks
     {
         using var scope = NewDisposeScope();
         using Scalar zero = 0;
-        _ = residual.add_(gradient);
+        _ = residual.AddInPlace(gradient);
         var indices = DeviceTopK.Select(residual, k);
         var values = residual.index_select(0, indices);
         _ = residual.index_fill_(0, indices, zero);

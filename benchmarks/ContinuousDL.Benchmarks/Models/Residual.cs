@@ -1,3 +1,4 @@
+using ContinuousDL.Memory;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
@@ -26,7 +27,7 @@ internal sealed class Residual : Module<Tensor, Tensor>
     public override Tensor forward(Tensor input)
     {
         using var scope = NewDisposeScope();
-        var output = branch.call(input).add_(shortcut is null ? input : shortcut.call(input));
+        var output = branch.call(input).AddInPlace(shortcut is null ? input : shortcut.call(input));
         if (rectify) output = output.relu_();
         return output.MoveToOuterDisposeScope();
     }

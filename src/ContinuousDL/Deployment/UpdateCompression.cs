@@ -198,7 +198,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
         using Scalar factor = lookahead;
         var ahead = torch.tensor(owed.ToArray(), vector.Parameters[tensor].shape, dtype: ScalarType.Float32).mul(factor);
         var current = vector.Parameters[tensor].detach();
-        _ = current.copy_(model.Parameter(tensor).add(ahead.to(current.device)));
+        _ = current.copy_(model.Parameter(tensor).Plus(ahead.to(current.device)));
     }
 
     private void LookAhead(ReadOnlySpan<float> deployed, ReadOnlySpan<float> owed, Span<float> trained)

@@ -52,7 +52,7 @@ internal readonly unsafe struct FloatView : IDisposable
         using var addend = shaped.to(target.device);
 
         // Both operands are promoted to the finer dtype, and only the sum is rounded.
-        using var sum = target.add(addend);
+        using var sum = target.Plus(addend);
         _ = target.copy_(sum);
     }
 

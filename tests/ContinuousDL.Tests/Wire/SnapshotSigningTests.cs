@@ -41,7 +41,7 @@ public class SnapshotSigningTests
         // Every part of what it says is signed: here another value, another name, another sequence.
         var signature = keys.Trainer.Sign(snapshot).Signature.ToArray();
         using Scalar one = 1;
-        using (no_grad()) _ = model.parameters().First().add_(one);
+        using (no_grad()) _ = model.parameters().First().add_(one, one);
         ShouldBeRefused(keys, ModelSnapshot.Of(model).WithSignature(signature), "*not signed by the codec's key*");
         var values = Enumerable.Range(0, snapshot.Layout.Entries.Count).Select(i => snapshot.Values(i).ToArray()).ToArray();
         ShouldBeRefused(keys, new ModelSnapshot(snapshot.Layout, values, Guid.Empty, 1).WithSignature(signature), "*not signed by the codec's key*");
