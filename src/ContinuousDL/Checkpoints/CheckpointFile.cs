@@ -37,23 +37,11 @@ internal sealed class CheckpointFile : IDisposable
     public static void Write(string path, StateCopy state, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        var temporary = path + ".new";
-        try
-        {
-            using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0))
-            {
-                Write(stream, state, cancellationToken);
-                stream.Flush(flushToDisk: true);
-            }
 
-            cancellationToken.ThrowIfCancellationRequested();
-            DurableFile.Replace(temporary, path);
-        }
-        catch
-        {
-            Discard(temporary);
-            throw;
-        }
+        // A save that the process did not survive has left as much as a checkpoint takes.
+        var temporary = path + ".new";
+        File.Delete(temporary);
+        DurableFile.Write(path, stream => Write(stream, state, cancellationToken), bufferSize: 0, temporary, cancellationToken);
     }
 
     /// <summary>Opens a checkpoint and reads all of it once, to see whether it is whole.</summary>
@@ -106,7 +94,7 @@ internal sealed class CheckpointFile : IDisposable
 
     public void Dispose() => file.Dispose();
 
-    private static void Write(FileStream stream, StateCopy state, CancellationToken cancellationToken)
+    private static void Write(Stream stream, StateCopy state, CancellationToken cancellationToken)
     {
         var hash = new XxHash3();
         var header = HeaderOf(state);
@@ -122,18 +110,6 @@ internal sealed class CheckpointFile : IDisposable
         Span<byte> checksum = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteUInt64LittleEndian(checksum, hash.GetCurrentHashAsUInt64());
         stream.Write(checksum);
-    }
-
-    private static void Discard(string temporary)
-    {
-        try
-        {
-            File.Delete(temporary);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            // What was in the way of writing may be in the way of deleting, too; the next save writes over it.
-        }
     }
 
     private static byte[] HeaderOf(StateCopy state)

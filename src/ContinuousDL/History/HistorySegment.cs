@@ -27,7 +27,7 @@ internal sealed unsafe class HistorySegment : IDisposable
 {
     public const string Extension = ".samples";
 
-    /// <summary>What a file that is being made is called, until it has its header.</summary>
+    /// <summary>What is added to the name of a file that is being made, until it has its header.</summary>
     public const string UnfinishedExtension = ".new";
 
     /// <summary>The bytes of a sample beside the sample.</summary>
@@ -39,6 +39,7 @@ internal sealed unsafe class HistorySegment : IDisposable
     /// <summary>How many bytes are read at a time to see what is whole, unless a sample takes more.</summary>
     private const int ScanBytes = 1 << 18;
 
+    private const int NameDigits = 20;
     private const int CommitRecord = 2048, FlushRecord = 3072;
     private const ulong Magic = 0x31_54_53_49_48_4c_44_43; // "CDLHIST1", read as little-endian bytes.
 
@@ -49,6 +50,9 @@ internal sealed unsafe class HistorySegment : IDisposable
     private SafeMemoryMappedViewHandle? mapping;
     private byte* samples;
     private long committed;
+    private volatile bool isCut;
+    private readonly Lock flushing = new();
+    private FlushFailedException? flushFailure;
 
     private HistorySegment(string path, SampleFormat format, long start, long rows, SafeFileHandle file)
     {
@@ -78,6 +82,13 @@ internal sealed unsafe class HistorySegment : IDisposable
 
     public SampleFormat Format => format;
 
+    /// <summary>Whether a name is that of a file of a history, or, with <see cref="UnfinishedExtension"/>, of one that is being made.</summary>
+    public static bool IsName(string name, string addition = "")
+    {
+        return name.Length == NameDigits + Extension.Length + addition.Length
+            && name.EndsWith(Extension + addition, StringComparison.Ordinal) && !name.AsSpan(0, NameDigits).ContainsAnyExceptInRange('0', '9');
+    }
+
     /// <summary>The bytes that a sample takes.</summary>
     public static long StrideOf(SampleFormat format) => format.Bytes + ChecksumBytes;
 
@@ -87,14 +98,23 @@ internal sealed unsafe class HistorySegment : IDisposable
     {
         var path = Path.Combine(directory, FormattableString.Invariant($"{start:D20}{Extension}"));
         var header = HeaderOf(format, start, rows);
-        using (var made = File.OpenHandle(path + UnfinishedExtension, FileMode.Create, FileAccess.Write, FileShare.None))
+        try
         {
-            RandomAccess.Write(made, header, 0);
-            RandomAccess.SetLength(made, LengthOf(format, rows));
-            RandomAccess.FlushToDisk(made);
+            using (var made = File.OpenHandle(path + UnfinishedExtension, FileMode.CreateNew, FileAccess.Write, FileShare.None))
+            {
+                RandomAccess.Write(made, header, 0);
+                RandomAccess.SetLength(made, LengthOf(format, rows));
+                DurableFile.Flush(made, path);
+            }
+
+            DurableFile.Replace(path + UnfinishedExtension, path);
+        }
+        catch
+        {
+            DurableFile.TryDelete(path + UnfinishedExtension);
+            throw;
         }
 
-        DurableFile.Replace(path + UnfinishedExtension, path);
         var segment = new HistorySegment(path, format, start, rows, File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read));
         segment.Map();
         return segment;
@@ -138,20 +158,45 @@ internal sealed unsafe class HistorySegment : IDisposable
     }
 
     /// <summary>Makes the committed samples survive a power loss. May be called while another thread does anything else with the file.</summary>
+    /// <exception cref="FlushFailedException">The disk failed, and the file must not be flushed again: that may succeed without having written anything.</exception>
     public void Flush()
     {
-        var (handle, count) = (file, Committed);
-        if (count <= Flushed || handle is null) return;
-        try
+        // One at a time: the system tells a failure once, and to one of those that wait.
+        lock (flushing)
         {
-            RandomAccess.FlushToDisk(handle);
-            WriteRecord(handle, FlushRecord, count, 0);
-            Flushed = Math.Max(Flushed, count);
+            if (flushFailure is not null) throw flushFailure;
+            var (handle, count) = (file, Committed);
+            if (count <= Flushed || handle is null) return;
+            try
+            {
+                DurableFile.Flush(handle, path);
+                WriteRecord(handle, FlushRecord, count, 0);
+                Flushed = count;
+            }
+            catch (FlushFailedException e)
+            {
+                flushFailure = e;
+                throw;
+            }
+            catch (ObjectDisposedException)
+            {
+                // Sealed meanwhile, and so flushed, or deleted.
+            }
         }
-        catch (ObjectDisposedException)
-        {
-            // Sealed meanwhile, and so flushed, or deleted.
-        }
+    }
+
+    /// <summary>
+    /// Looks whether the file is as long as it was made. One that somebody else has made shorter must not be read any more: reading
+    /// the memory that it is mapped to would be a signal that ends the process.
+    /// </summary>
+    /// <exception cref="SampleHistoryException">It is shorter, or gone.</exception>
+    public void CheckLength()
+    {
+        var (current, expected) = (new FileInfo(path), LengthOf(format, Rows));
+        if (!current.Exists) throw new SampleHistoryException($"'{path}' was removed while the history was open.");
+        if (current.Length >= expected && !isCut) return;
+        isCut = true;
+        throw new SampleHistoryException($"'{path}' was made shorter while the history was open: {current.Length:N0} bytes are left of {expected:N0}.");
     }
 
     /// <summary>Gives back what is needed only to write to the file.</summary>
@@ -168,6 +213,7 @@ internal sealed unsafe class HistorySegment : IDisposable
     /// <exception cref="SampleHistoryException">It is damaged.</exception>
     public void Read(long index, Span<byte> input, Span<byte> target)
     {
+        if (isCut) throw new SampleHistoryException($"Sample {index} can't be read: '{path}' was made shorter while the history was open.", sampleIndex: index);
         var row = Row(index);
         row[..input.Length].CopyTo(input);
         row.Slice(input.Length, target.Length).CopyTo(target);
@@ -259,7 +305,7 @@ internal sealed unsafe class HistorySegment : IDisposable
             throw new SampleHistoryException($"'{path}' is cut short: of {Flushed} samples that were on disk it holds {inFile}.");
         }
 
-        var whole = CountWhole(Flushed, Math.Min(isKnown ? count : Rows, inFile));
+        var whole = WriteWholeAgain(Flushed, Math.Min(isKnown ? count : Rows, inFile));
         cut = isKnown ? count - whole : 0;
         FirstIndex = isKnown ? firstIndex : Start;
         if (isKnown && cut == 0) committed = count;
@@ -268,8 +314,12 @@ internal sealed unsafe class HistorySegment : IDisposable
         Map();
     }
 
-    /// <summary>Where the first sample in [from, to) is that is not whole; <paramref name="to"/> if there is none.</summary>
-    private long CountWhole(long from, long to)
+    /// <summary>
+    /// Finds the first sample in [from, to) that is not whole, and writes those before it again: after a flush that failed the
+    /// system takes for written what it has in memory only, and the next one would leave it there.
+    /// </summary>
+    /// <returns>The row of that sample; <paramref name="to"/> if there is none.</returns>
+    private long WriteWholeAgain(long from, long to)
     {
         var atOnce = Math.Max(1, ScanBytes / stride);
         var buffer = from < to ? ArrayPool<byte>.Shared.Rent((int)(atOnce * stride)) : [];
@@ -279,6 +329,7 @@ internal sealed unsafe class HistorySegment : IDisposable
             var read = RandomAccess.Read(file!, rows, FirstSample + (from * stride));
             var whole = 0L;
             while ((whole + 1) * stride <= read && IsWhole(Start + from + whole, rows.Slice((int)(whole * stride), (int)stride))) whole++;
+            RandomAccess.Write(file!, rows[..(int)(whole * stride)], FirstSample + (from * stride));
             from += whole;
             if (whole == 0) break;
         }
@@ -292,7 +343,7 @@ internal sealed unsafe class HistorySegment : IDisposable
     {
         RandomAccess.SetLength(file!, FirstSample + (count * stride));
         Commit(count, FirstIndex);
-        RandomAccess.FlushToDisk(file!);
+        DurableFile.Flush(file!, path);
         WriteRecord(file!, FlushRecord, count, 0);
         Flushed = count;
     }

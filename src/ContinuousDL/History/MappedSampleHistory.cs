@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using ContinuousDL.Memory;
+using ContinuousDL.Storage;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.History;
@@ -20,7 +21,9 @@ namespace ContinuousDL.History;
 /// </para>
 /// <para>
 /// What is read often stays in memory as far as there is room; the system sees to that. One history at a time uses a directory;
-/// another one, in this or another process, is refused. The files are to be on a local disk. Samples of any shape and dtype are
+/// another one, in this or another process, is refused. The files are to be on a local disk, and nothing else may make them
+/// shorter meanwhile: reading what is gone from a mapped file ends the process. Their lengths are checked at opening and whenever
+/// a file is begun. Samples of any shape and dtype are
 /// kept bit by bit, quantized and sparse ones excepted, of up to 1 GiB each. Not thread-safe, but for <see cref="Flush"/>.
 /// </para>
 /// </remarks>
@@ -45,13 +48,13 @@ public sealed class MappedSampleHistory : ISampleHistory
     private readonly long capacity;
     private readonly long segmentBytes;
     private readonly bool flushEachAppend;
-    private readonly FileStream directoryLock;
+    private readonly DirectoryLock directoryLock;
     private readonly List<HistorySegment> segments = [];
 
     /// <summary>Held while the list of segments changes, or is read by another thread.</summary>
     private readonly Lock listing = new();
     private SampleFormat? format;
-    private Exception? broken;
+    private volatile Exception? broken;
     private bool disposed;
 
     /// <summary>Opens the history in a directory, or begins one.</summary>
@@ -59,7 +62,7 @@ public sealed class MappedSampleHistory : ISampleHistory
     /// <param name="options">The options; null for the defaults. Read once: later changes have no effect. They may differ from those that the history was begun with.</param>
     /// <exception cref="ArgumentException">An option is out of its range, or the directory's name is empty.</exception>
     /// <exception cref="SampleHistoryException">The history is damaged, or in use; the message says which.</exception>
-    /// <exception cref="IOException">The directory could not be read or written.</exception>
+    /// <exception cref="IOException">The directory could not be read or written, or not be locked against a second history; the message says which.</exception>
     public MappedSampleHistory(string directory, MappedSampleHistoryOptions? options = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
@@ -69,7 +72,8 @@ public sealed class MappedSampleHistory : ISampleHistory
         segmentBytes = options.SegmentBytes;
         flushEachAppend = options.FlushEachAppend;
         Directory.CreateDirectory(this.directory);
-        directoryLock = Lock(this.directory);
+        directoryLock = DirectoryLock.TryTake(this.directory, LockFile)
+            ?? throw new SampleHistoryException($"The history in '{this.directory}' is in use: one at a time can be open on a directory.");
         try
         {
             Open();
@@ -101,7 +105,11 @@ public sealed class MappedSampleHistory : ISampleHistory
     /// Of a batch larger than the capacity the newest samples are kept; the others get an index, too, and are forgotten at
     /// once. Inputs that require a gradient are kept without their graph.
     /// </remarks>
-    /// <exception cref="IOException">The samples could not be written, as when the disk is full. Nothing was kept.</exception>
+    /// <exception cref="IOException">
+    /// The samples could not be written, as when the disk is full. Nothing was kept. After a flush that failed this and all later calls
+    /// fail: what is on the disk is only known when the history is opened again.
+    /// </exception>
+    /// <exception cref="SampleHistoryException">Somebody else has made a file of the history shorter, or removed it. Nothing was kept, and nothing can be appended any more.</exception>
     public long Append(Tensor inputs, Tensor targets)
     {
         ObjectDisposedException.ThrowIf(disposed, this);
@@ -116,6 +124,7 @@ public sealed class MappedSampleHistory : ISampleHistory
         var end = start + count;
         try
         {
+            if (segments.Count > 0 && segments[^1].End < end) CheckLengths();
             while (segments.Count == 0 || segments[^1].End < end)
             {
                 var next = segments.Count == 0 ? start : segments[^1].End;
@@ -129,6 +138,7 @@ public sealed class MappedSampleHistory : ISampleHistory
         catch (Exception e)
         {
             TakeBack(start, before, e);
+            if (e is FlushFailedException) broken ??= e;
             throw;
         }
 
@@ -170,6 +180,7 @@ public sealed class MappedSampleHistory : ISampleHistory
     }
 
     /// <inheritdoc />
+    /// <exception cref="IOException">The disk failed, now or at an earlier call: the history must be opened again.</exception>
     public void Flush()
     {
         HistorySegment[] current;
@@ -179,18 +190,30 @@ public sealed class MappedSampleHistory : ISampleHistory
             current = [.. segments];
         }
 
-        // Outside of the lock: an append need not wait for the disk.
-        foreach (var segment in current) segment.Flush();
+        // Samples that the disk did not take once are not to be taken for flushed because of a later try.
+        ThrowIfBroken();
+        try
+        {
+            // Outside of the lock: an append need not wait for the disk.
+            foreach (var segment in current) segment.Flush();
+        }
+        catch (FlushFailedException e)
+        {
+            broken ??= e;
+            throw;
+        }
     }
 
     /// <summary>Reads every sample and checks that it is what was appended. Takes as long as reading all files does.</summary>
     /// <returns>The index of the first sample that is damaged; null when all are whole.</returns>
     /// <exception cref="ObjectDisposedException">The history is disposed.</exception>
+    /// <exception cref="SampleHistoryException">Somebody else has made a file of the history shorter, or removed it.</exception>
     public long? Verify()
     {
         ObjectDisposedException.ThrowIf(disposed, this);
         foreach (var segment in segments)
         {
+            segment.CheckLength();
             var end = segment.Start + segment.Committed;
             for (var index = Math.Max(FirstIndex, segment.Start); index < end; index++)
             {
@@ -218,18 +241,6 @@ public sealed class MappedSampleHistory : ISampleHistory
         Close();
     }
 
-    private static FileStream Lock(string directory)
-    {
-        try
-        {
-            return new FileStream(Path.Combine(directory, LockFile), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-        }
-        catch (IOException e)
-        {
-            throw new SampleHistoryException($"The history in '{directory}' is in use: one at a time can be open on a directory. ({e.Message})", e);
-        }
-    }
-
     private void Close()
     {
         lock (listing)
@@ -245,13 +256,17 @@ public sealed class MappedSampleHistory : ISampleHistory
     private void ThrowIfBroken()
     {
         if (broken is null) return;
-        throw new SampleHistoryException("An earlier append failed, and could not be taken back: close the history and open it again.", broken);
+        throw new SampleHistoryException($"What the history has on disk is not known after an earlier failure: close it and open it again. ({broken.Message})", broken);
     }
 
     private void Open()
     {
-        foreach (var unfinished in Directory.GetFiles(directory, "*" + HistorySegment.UnfinishedExtension)) File.Delete(unfinished);
-        var files = Directory.GetFiles(directory, "*" + HistorySegment.Extension);
+        foreach (var file in Directory.GetFiles(directory, "*" + HistorySegment.UnfinishedExtension))
+        {
+            if (HistorySegment.IsName(Path.GetFileName(file), HistorySegment.UnfinishedExtension)) File.Delete(file);
+        }
+
+        var files = Array.FindAll(Directory.GetFiles(directory, "*" + HistorySegment.Extension), f => HistorySegment.IsName(Path.GetFileName(f)));
         Array.Sort(files, StringComparer.Ordinal);
         foreach (var file in files)
         {
@@ -403,6 +418,20 @@ public sealed class MappedSampleHistory : ISampleHistory
         catch (IOException)
         {
             broken = reason;
+        }
+    }
+
+    /// <summary>Looks whether all files are as long as they were made, so that reading them is no signal that ends the process.</summary>
+    private void CheckLengths()
+    {
+        try
+        {
+            foreach (var segment in segments) segment.CheckLength();
+        }
+        catch (SampleHistoryException e)
+        {
+            broken = e;
+            throw;
         }
     }
 

@@ -257,6 +257,31 @@ public sealed class MappedSampleHistoryTests : SampleHistoryContractTests
     }
 
     [Test]
+    public void File_cut_short_by_somebody_else_is_found_when_the_next_one_is_begun_and_not_read_any_more()
+    {
+        using var history = Open(40);
+        HistorySamples.AppendNumbers(history, 0, 5);
+        using (var file = new FileStream(Directory.GetFiles(Folder, "*.samples").Order().First(), FileMode.Open, FileAccess.Write, FileShare.ReadWrite)) file.SetLength(0);
+
+        HistorySamples.AppendNumbers(history, 5, 1).Should().Be(5, "there is room in the file that is open");
+        history.Invoking(h => HistorySamples.AppendNumbers(h, 6, 1)).Should().Throw<SampleHistoryException>().WithMessage("*made shorter*");
+        history.EndIndex.Should().Be(6);
+        history.Invoking(h => h.Gather([0])).Should().Throw<SampleHistoryException>().Which.SampleIndex.Should().Be(0);
+        using (var batch = history.Gather([4])) batch.Inputs.data<float>()[0].Should().Be(4);
+        history.Invoking(h => HistorySamples.AppendNumbers(h, 6, 1)).Should().Throw<SampleHistoryException>();
+        history.Invoking(h => h.Verify()).Should().Throw<SampleHistoryException>();
+    }
+
+    [Test]
+    public void File_removed_by_somebody_else_is_found_when_the_next_one_is_begun()
+    {
+        using var history = Open(40);
+        HistorySamples.AppendNumbers(history, 0, 6);
+        File.Delete(Directory.GetFiles(Folder, "*.samples").Order().First());
+        history.Invoking(h => HistorySamples.AppendNumbers(h, 6, 1)).Should().Throw<SampleHistoryException>().WithMessage("*removed*");
+    }
+
+    [Test]
     public void Missing_file_is_refused()
     {
         using (var history = Open(40)) HistorySamples.AppendNumbers(history, 0, 6);
