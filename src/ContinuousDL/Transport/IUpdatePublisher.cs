@@ -6,8 +6,11 @@ namespace ContinuousDL.Transport;
 /// <remarks>There is one publisher for a run at a time. When a call has returned, what was published is not lost any more, as far as the transport keeps anything.</remarks>
 public interface IUpdatePublisher
 {
-    /// <summary>Publishes the next update of the run. Publishing it again does nothing.</summary>
-    /// <param name="update">The update that leads on from the newest published state by one. It stays the caller's.</param>
+    /// <summary>Publishes an update of the run. Publishing it again does nothing.</summary>
+    /// <param name="update">
+    /// The update that leads on from the newest published state: to the next sequence, or to any later one where the updates
+    /// in between were not published, as <see cref="ProactiveTrainer.ContinueFrom"/> makes it. It stays the caller's.
+    /// </param>
     /// <param name="cancellationToken">Gives up before anything is published.</param>
     /// <exception cref="DeploymentException">It does not lead on from that state.</exception>
     /// <exception cref="InvalidOperationException">No snapshot was published yet.</exception>

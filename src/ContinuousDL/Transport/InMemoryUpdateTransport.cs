@@ -16,7 +16,7 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
     private readonly TimeProvider timeProvider;
     private readonly Lock sync = new();
     private readonly PublishedHead head = new();
-    private readonly Queue<UpdateMessage> messages;
+    private readonly Queue<Published> messages = new();
     private ModelSnapshot? headSnapshot;
     private readonly NewsSignal news = new();
     private bool disposed;
@@ -32,7 +32,6 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
         this.capacity = capacity;
         this.codec = codec ?? new UpdateCodec();
         this.timeProvider = timeProvider ?? TimeProvider.System;
-        messages = new Queue<UpdateMessage>();
     }
 
     /// <inheritdoc />
@@ -43,7 +42,7 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
         lock (sync)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
-            if (!head.IsNext(update))
+            if (!head.LeadsOn(update))
             {
                 ThrowIfAnother(update);
                 return ValueTask.CompletedTask;
@@ -51,9 +50,9 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
 
             var digest = head.Required.DigestAfter(update);
             var message = new UpdateMessage(codec.Encode(update), timeProvider.GetUtcNow());
-            head.Required.Write(update, digest);
             if (messages.Count == capacity) messages.Dequeue();
-            messages.Enqueue(message);
+            messages.Enqueue(new Published(head.Required.Sequence, update.Sequence, digest, message));
+            head.Required.Write(update, digest);
             Announce();
         }
 
@@ -111,26 +110,27 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
     private UpdateBatch? TryRead(Guid runId, long sequence)
     {
         if (head.State is not { } state || (runId == state.RunId && sequence == state.Sequence)) return null;
-        if (runId == state.RunId && sequence >= state.Sequence - messages.Count && sequence < state.Sequence)
-        {
-            UpdateMessage[] since = [.. messages.Skip(messages.Count - (int)(state.Sequence - sequence))];
-            if (since.Sum(m => (long)m.Bytes.Length) <= state.Layout.SizeInBytes) return new UpdateBatch { Messages = since, NewestSequence = state.Sequence };
-        }
-
+        UpdateMessage[] since = runId == state.RunId ? [.. messages.SkipWhile(m => m.From != sequence).Select(m => m.Message)] : [];
+        if (since.Length > 0 && since.Sum(m => (long)m.Bytes.Length) <= state.Layout.SizeInBytes) return new UpdateBatch { Messages = since, NewestSequence = state.Sequence };
         return new UpdateBatch { Snapshot = headSnapshot ??= codec.Sign(state.CreateSnapshot()), NewestSequence = state.Sequence };
     }
 
     private void ThrowIfAnother(ModelUpdate update)
     {
-        var age = head.Required.Sequence - update.Sequence;
-        if (age >= messages.Count)
+        if (update.Sequence == head.Required.Sequence) return;
+        if (messages.Count == 0 || update.Sequence <= messages.Peek().From)
         {
-            if (age == 0) return;
             throw new UpdateConflictException($"Update {update.Sequence} is older than all that are kept: whether it is the same can't be told.", update.Sequence);
         }
 
-        var digest = UpdateCodec.ReadHeader(messages.ElementAt(messages.Count - 1 - (int)age).Bytes.Span).StateDigest;
-        if (digest != update.StateDigest) throw PublishedHead.Conflict(update, digest);
+        foreach (var known in messages)
+        {
+            if (known.To != update.Sequence) continue;
+            if (known.Digest != update.StateDigest) throw PublishedHead.Conflict(update, known.Digest);
+            return;
+        }
+
+        throw new UpdateConflictException($"Update {update.Sequence} was not published, but later ones were: one of those led past it.", update.Sequence);
     }
 
     private void Announce()
@@ -138,4 +138,7 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
         headSnapshot = null;
         news.Raise();
     }
+
+    /// <summary>A message, and the states that it starts from and leads to.</summary>
+    private readonly record struct Published(long From, long To, ulong Digest, UpdateMessage Message);
 }

@@ -6,8 +6,9 @@ namespace ContinuousDL.UpdateLogs;
 /// <summary>Where a record of a segment is.</summary>
 /// <param name="Offset">Where its message begins, in bytes from the beginning of the file.</param>
 /// <param name="Length">The length of its message in bytes.</param>
+/// <param name="Sequence">The sequence of the state that its update leads to.</param>
 /// <param name="Time">When it was appended, in milliseconds since 1970, UTC.</param>
-internal readonly record struct LogRecord(long Offset, int Length, long Time)
+internal readonly record struct LogRecord(long Offset, int Length, long Sequence, long Time)
 {
     /// <summary>
     /// What a record has before its message, little-endian: magic (4 bytes), length of the message (4), sequence (8), time (8),

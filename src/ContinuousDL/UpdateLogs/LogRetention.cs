@@ -10,17 +10,23 @@ internal sealed class LogRetention(UpdateLogOptions options, TimeProvider timePr
 
     public bool IsSnapshotDue(LogRun run)
     {
-        var since = 0L;
-        for (var i = run.Segments.Count - 1; i >= 0 && run.Segments[i].BaseSequence >= run.NewestSnapshot; i--) since += run.Segments[i].Length;
-        return run.Head - run.NewestSnapshot >= options.SnapshotInterval
-            || since > BytesPerSnapshotByte * run.Snapshots.GetValueAtIndex(run.Snapshots.Count - 1);
+        var (updates, bytes) = (0L, 0L);
+        for (var i = run.Segments.Count - 1; i >= 0 && run.Segments[i].End > run.NewestSnapshot; i--)
+        {
+            var segment = run.Segments[i];
+            var covered = segment.CountUpTo(run.NewestSnapshot);
+            updates += segment.Records.Count - covered;
+            bytes += segment.Length - (covered > 0 ? segment.Records[covered - 1].End : 0);
+        }
+
+        return updates >= options.SnapshotInterval || bytes > BytesPerSnapshotByte * run.Snapshots.GetValueAtIndex(run.Snapshots.Count - 1);
     }
 
     /// <summary>The sequence of the snapshot that is to be the oldest: the newest one before which no limit lets anything be kept.</summary>
     public long OldestKept(LogRun run)
     {
         if (run.Snapshots.Count == 1) return run.OldestSnapshot;
-        var removable = options.KeepUpdates is { } count ? run.Head - count : long.MinValue;
+        var removable = options.KeepUpdates is { } count ? BeforeLast(run, count) : long.MinValue;
         if (options.KeepBytes is { } limit)
         {
             // Down from the newest: the first segment that is too much, and so all before it.
@@ -34,17 +40,26 @@ internal sealed class LogRetention(UpdateLogOptions options, TimeProvider timePr
 
         if (options.KeepAge is { } age)
         {
-            var oldest = timeProvider.GetUtcNow().Subtract(age).ToUnixTimeMilliseconds();
-            for (var i = 0; i < run.Segments.Count; i++)
-            {
-                var segment = run.Segments[i];
-                if (segment.Records.Count == 0 || segment.Records[^1].Time >= oldest) break;
-                removable = Math.Max(removable, segment.End);
-            }
+            var now = timeProvider.GetUtcNow().ToUnixTimeMilliseconds();
+            var old = AppendTimes.CountBefore(run.Segments, now, now - (long)age.TotalMilliseconds);
+            if (old > 0) removable = Math.Max(removable, run.Segments[old - 1].End);
         }
 
         var kept = run.OldestSnapshot;
         for (var i = 1; i < run.Snapshots.Count && run.Snapshots.GetKeyAtIndex(i) <= removable; i++) kept = run.Snapshots.GetKeyAtIndex(i);
         return kept;
+    }
+
+    /// <summary>The sequence of the state that so many updates follow; none is as old where there are not so many.</summary>
+    private static long BeforeLast(LogRun run, long count)
+    {
+        for (var i = run.Segments.Count - 1; i >= 0; i--)
+        {
+            var segment = run.Segments[i];
+            if (count <= segment.Records.Count) return segment.SequenceAfter(segment.Records.Count - (int)count);
+            count -= segment.Records.Count;
+        }
+
+        return long.MinValue;
     }
 }

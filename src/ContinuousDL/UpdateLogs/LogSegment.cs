@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using ContinuousDL.Storage;
+using ContinuousDL.Wire;
 using Microsoft.Win32.SafeHandles;
 
 namespace ContinuousDL.UpdateLogs;
@@ -30,7 +31,6 @@ internal sealed class LogSegment
         RunId = runId;
         Fingerprint = fingerprint;
         BaseSequence = baseSequence;
-        Length = HeaderBytes;
         seed = Seed(runId, baseSequence);
     }
 
@@ -38,13 +38,14 @@ internal sealed class LogSegment
 
     public Guid RunId { get; }
 
-    public UInt128 Fingerprint { get; }
+    /// <summary>The model's fingerprint; 0 while the file has no header yet.</summary>
+    public UInt128 Fingerprint { get; private set; }
 
     /// <summary>The sequence of the state that its first update starts from.</summary>
     public long BaseSequence { get; }
 
     /// <summary>The sequence of the state that its last update leads to.</summary>
-    public long End => BaseSequence + records.Count;
+    public long End => SequenceAfter(records.Count);
 
     /// <summary>The records, in the order of their sequences.</summary>
     public IReadOnlyList<LogRecord> Records => records;
@@ -52,48 +53,65 @@ internal sealed class LogSegment
     /// <summary>Up to where the file is known to be valid, in bytes.</summary>
     public long Length { get; private set; }
 
-    /// <summary>Makes a file without records.</summary>
-    public static LogSegment Create(string path, Guid runId, UInt128 fingerprint, long baseSequence)
-    {
-        var header = new byte[HeaderBytes];
-        BinaryPrimitives.WriteUInt64LittleEndian(header, Magic);
-        runId.TryWriteBytes(header.AsSpan(8));
-        BinaryPrimitives.WriteUInt128LittleEndian(header.AsSpan(24), fingerprint);
-        BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(40), baseSequence);
-        BinaryPrimitives.WriteUInt64LittleEndian(header.AsSpan(48), XxHash3.HashToUInt64(header.AsSpan(0, 48)));
+    /// <summary>Whether no record at all, however small, can be in a file without making it as large as this.</summary>
+    public static bool IsFullWithOne(int segmentBytes) => segmentBytes <= HeaderBytes + LogRecord.HeaderBytes;
 
-        // Whole from the beginning, so that only records can be cut off by a crash.
-        DurableFile.Write(path, stream => stream.Write(header));
-        return new LogSegment(path, runId, fingerprint, baseSequence);
-    }
-
-    /// <summary>Opens a file; its records are read by <see cref="Scan"/>.</summary>
+    /// <summary>A file of updates that is there; what is in it is read by <see cref="Scan"/>.</summary>
     /// <param name="path">The file.</param>
     /// <param name="runId">The run that it must be of.</param>
     /// <param name="baseSequence">The base sequence that it must have.</param>
-    /// <exception cref="UpdateLogDamagedException">It has no valid header, or that of another file.</exception>
-    public static LogSegment Open(string path, Guid runId, long baseSequence)
+    public static LogSegment At(string path, Guid runId, long baseSequence) => new(path, runId, default, baseSequence);
+
+    /// <summary>Makes a file, with its first record. It is written once, from its beginning to its end, under the name that it keeps.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="runId">The run.</param>
+    /// <param name="fingerprint">The model's fingerprint.</param>
+    /// <param name="baseSequence">The sequence of the state that its first update starts from.</param>
+    /// <param name="record">Room for the record's header, and its message.</param>
+    /// <param name="sequence">The sequence that it leads to.</param>
+    /// <param name="time">Now, in milliseconds since 1970.</param>
+    /// <param name="file">The file, open for more records to be appended.</param>
+    /// <exception cref="FlushFailedException">The disk failed.</exception>
+    /// <exception cref="IOException">It could not be written; it is not there.</exception>
+    public static LogSegment Create(
+        string path, Guid runId, UInt128 fingerprint, long baseSequence, Span<byte> record, long sequence, long time, out SafeFileHandle file)
     {
-        using var file = OpenForReading(path);
-        Span<byte> header = stackalloc byte[HeaderBytes];
-        if (ReadFully(file, header, 0) < HeaderBytes
-            || BinaryPrimitives.ReadUInt64LittleEndian(header) != Magic
-            || BinaryPrimitives.ReadUInt64LittleEndian(header[48..]) != XxHash3.HashToUInt64(header[..48])
-            || new Guid(header.Slice(8, 16)) != runId
-            || BinaryPrimitives.ReadInt64LittleEndian(header[40..]) != baseSequence)
+        var segment = new LogSegment(path, runId, fingerprint, baseSequence);
+        LogRecord.WriteHeader(record, sequence, time, segment.seed);
+        var content = ArrayPool<byte>.Shared.Rent(HeaderBytes + record.Length);
+        file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        try
         {
-            throw new UpdateLogDamagedException(path, 0, "it does not begin with the header of this file of updates.");
+            segment.WriteHeader(content);
+            record.CopyTo(content.AsSpan(HeaderBytes));
+            RandomAccess.Write(file, content.AsSpan(0, HeaderBytes + record.Length), 0);
+            DurableFile.Flush(file, path);
+            DurableFile.FlushDirectory(System.IO.Path.GetDirectoryName(path)!);
+        }
+        catch (Exception e)
+        {
+            file.Dispose();
+
+            // After a failed flush the record may be there or not: the next opening makes sure of one of them.
+            if (e is not FlushFailedException) DurableFile.TryDelete(path);
+            throw;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(content);
         }
 
-        return new LogSegment(path, runId, BinaryPrimitives.ReadUInt128LittleEndian(header[24..]), baseSequence);
+        segment.Length = HeaderBytes;
+        segment.Add(record.Length, sequence, time);
+        return segment;
     }
 
-    /// <summary>Opens a file for records to be appended.</summary>
+    /// <summary>Opens the file for records to be appended.</summary>
     public SafeFileHandle OpenForAppending() => File.OpenHandle(Path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
 
     /// <summary>Reads the records that have come since.</summary>
-    /// <returns>How many bytes there are after the last valid record: of one that is not written wholly.</returns>
-    /// <exception cref="UpdateLogDamagedException">A record is damaged, and valid ones follow it.</exception>
+    /// <returns>How many bytes there are after the last valid record: of one, or of a header, that is not written wholly.</returns>
+    /// <exception cref="UpdateLogDamagedException">The header or a record is damaged, and it is not the last thing that was written.</exception>
     public long Scan()
     {
         using var file = OpenForReading(Path);
@@ -102,19 +120,26 @@ internal sealed class LogSegment
         {
             // The machine of the writer went down with records that were here already, but not on its disk.
             records.Clear();
-            Length = HeaderBytes;
+            Length = 0;
+        }
+
+        if (Length == 0 && !ReadHeader(file))
+        {
+            ThrowIfValidRecordFollows(file, 0, end);
+            return end;
         }
 
         Span<byte> header = stackalloc byte[LogRecord.HeaderBytes];
         while (Length < end)
         {
-            var (record, valid) = Read(file, Length, end, header);
-            if (!valid || LogRecord.SequenceOf(header) != End + 1)
+            var (record, baseSequence, valid) = Read(file, Length, end, header);
+            if (!valid || record.Sequence <= End)
             {
                 ThrowIfValidRecordFollows(file, Length + 1, end);
                 return end - Length;
             }
 
+            if (baseSequence > End) throw new UpdateLogDamagedException(Path, Length, $"an update from {baseSequence} to {record.Sequence} follows on {End}: those in between are missing.");
             records.Add(record);
             Length = record.End;
         }
@@ -125,29 +150,76 @@ internal sealed class LogSegment
     /// <summary>Appends a record to the file and the index.</summary>
     /// <param name="file">The file, open for appending.</param>
     /// <param name="record">Room for the header, and the message.</param>
+    /// <param name="sequence">The sequence that it leads to.</param>
     /// <param name="time">Now, in milliseconds since 1970.</param>
     /// <param name="flush">Whether to wait until the disk has it.</param>
-    public void Append(SafeFileHandle file, Span<byte> record, long time, bool flush)
+    public void Append(SafeFileHandle file, Span<byte> record, long sequence, long time, bool flush)
     {
-        LogRecord.WriteHeader(record, End + 1, time, seed);
+        LogRecord.WriteHeader(record, sequence, time, seed);
         RandomAccess.Write(file, record, Length);
-        if (flush) RandomAccess.FlushToDisk(file);
-        records.Add(new LogRecord(Length + LogRecord.HeaderBytes, record.Length - LogRecord.HeaderBytes, time));
-        Length += record.Length;
+        if (flush) DurableFile.Flush(file, Path);
+        Add(record.Length, sequence, time);
     }
 
     /// <summary>Removes what follows the last valid record.</summary>
-    public void CutTail()
+    /// <param name="file">The file, open for appending.</param>
+    public void CutTail(SafeFileHandle file) => RandomAccess.SetLength(file, Length);
+
+    /// <summary>
+    /// Has the disk have what the file holds. It is written again for that, since after a flush that failed the system takes for
+    /// written what it has in memory only.
+    /// </summary>
+    /// <param name="file">The file, open for appending.</param>
+    public void WriteAgain(SafeFileHandle file)
     {
-        using var file = OpenForAppending();
-        RandomAccess.SetLength(file, Length);
-        RandomAccess.FlushToDisk(file);
+        var bytes = ArrayPool<byte>.Shared.Rent(SearchWindow);
+        try
+        {
+            for (var offset = 0L; offset < Length;)
+            {
+                var part = bytes.AsSpan(0, (int)Math.Min(SearchWindow, Length - offset));
+                part = part[..ReadFully(file, part, offset)];
+                if (part.IsEmpty) throw new EndOfStreamException($"'{Path}' has become shorter while it was read.");
+                RandomAccess.Write(file, part, offset);
+                offset += part.Length;
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(bytes);
+        }
+
+        DurableFile.Flush(file, Path);
     }
 
+    /// <summary>Whether the state of a sequence is one that an update of this file starts from or leads to.</summary>
+    public bool Knows(long sequence) => sequence == BaseSequence || sequence == SequenceAfter(CountUpTo(sequence));
+
+    /// <summary>How many of its updates lead to a sequence or one before it.</summary>
+    public int CountUpTo(long sequence)
+    {
+        var (low, high) = (0, records.Count);
+        while (low < high)
+        {
+            var middle = (low + high) / 2;
+            if (records[middle].Sequence <= sequence) low = middle + 1;
+            else high = middle;
+        }
+
+        return low;
+    }
+
+    /// <summary>The sequence of the state after so many of its updates.</summary>
+    public long SequenceAfter(int count) => count == 0 ? BaseSequence : records[count - 1].Sequence;
+
     /// <summary>A part of the segment's updates, to be read whenever the reader likes.</summary>
-    /// <param name="from">The sequence of the state that the first of them starts from.</param>
-    /// <param name="to">The sequence of the state that the last of them leads to.</param>
-    public LogSlice Slice(long from, long to) => new(Path, from, records.GetRange((int)(from - BaseSequence), (int)(to - from)));
+    /// <param name="from">The sequence of a state.</param>
+    /// <param name="to">The sequence of a later one. The updates after the former, up to the latter, are in it.</param>
+    public LogSlice Slice(long from, long to)
+    {
+        var first = CountUpTo(from);
+        return new LogSlice(Path, SequenceAfter(first), records.GetRange(first, CountUpTo(to) - first));
+    }
 
     public static SafeFileHandle OpenForReading(string path) =>
         File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
@@ -174,7 +246,42 @@ internal sealed class LogSegment
         return (long)XxHash3.HashToUInt64(bytes, baseSequence);
     }
 
-    private (LogRecord Record, bool Valid) Read(SafeFileHandle file, long offset, long end, Span<byte> header)
+    private void WriteHeader(Span<byte> header)
+    {
+        BinaryPrimitives.WriteUInt64LittleEndian(header, Magic);
+        RunId.TryWriteBytes(header[8..]);
+        BinaryPrimitives.WriteUInt128LittleEndian(header[24..], Fingerprint);
+        BinaryPrimitives.WriteInt64LittleEndian(header[40..], BaseSequence);
+        BinaryPrimitives.WriteUInt64LittleEndian(header[48..], XxHash3.HashToUInt64(header[..48]));
+    }
+
+    /// <summary>Reads the header.</summary>
+    /// <returns>Whether there is one: not so while the file is being made, nor when a crash kept it from being made.</returns>
+    /// <exception cref="UpdateLogDamagedException">It is not the header of this file.</exception>
+    private bool ReadHeader(SafeFileHandle file)
+    {
+        Span<byte> header = stackalloc byte[HeaderBytes];
+        if (ReadFully(file, header, 0) < HeaderBytes || !header.ContainsAnyExcept((byte)0)) return false;
+        if (BinaryPrimitives.ReadUInt64LittleEndian(header) != Magic
+            || BinaryPrimitives.ReadUInt64LittleEndian(header[48..]) != XxHash3.HashToUInt64(header[..48])
+            || new Guid(header.Slice(8, 16)) != RunId
+            || BinaryPrimitives.ReadInt64LittleEndian(header[40..]) != BaseSequence)
+        {
+            throw new UpdateLogDamagedException(Path, 0, "it does not begin with the header of this file of updates.");
+        }
+
+        Fingerprint = BinaryPrimitives.ReadUInt128LittleEndian(header[24..]);
+        Length = HeaderBytes;
+        return true;
+    }
+
+    private void Add(int bytes, long sequence, long time)
+    {
+        records.Add(new LogRecord(Length + LogRecord.HeaderBytes, bytes - LogRecord.HeaderBytes, sequence, time));
+        Length += bytes;
+    }
+
+    private (LogRecord Record, long BaseSequence, bool Valid) Read(SafeFileHandle file, long offset, long end, Span<byte> header)
     {
         if (end - offset < LogRecord.HeaderBytes || ReadFully(file, header, offset) < header.Length) return default;
         var length = LogRecord.LengthOf(header);
@@ -183,8 +290,13 @@ internal sealed class LogSegment
         try
         {
             var record = bytes.AsSpan(0, LogRecord.HeaderBytes + length);
-            var valid = ReadFully(file, record, offset) == record.Length && LogRecord.IsValid(record, seed);
-            return (new LogRecord(offset + LogRecord.HeaderBytes, length, LogRecord.TimeOf(record)), valid);
+            if (ReadFully(file, record, offset) < record.Length || !LogRecord.IsValid(record, seed)) return default;
+            var place = new LogRecord(offset + LogRecord.HeaderBytes, length, LogRecord.SequenceOf(record), LogRecord.TimeOf(record));
+            return (place, UpdateCodec.ReadHeader(record[LogRecord.HeaderBytes..]).BaseSequence, true);
+        }
+        catch (WireFormatException e)
+        {
+            throw new UpdateLogDamagedException(Path, offset, $"the record is whole, but holds no update. {e.Message}", e);
         }
         finally
         {
@@ -211,7 +323,7 @@ internal sealed class LogSegment
                     i += next;
                     if (Read(file, offset + i, end, header).Valid)
                     {
-                        throw new UpdateLogDamagedException(Path, Length, $"the record of update {End + 1} is not valid, and one that is follows at byte {offset + i:N0}.");
+                        throw new UpdateLogDamagedException(Path, Length, $"what follows on the state {End} is not valid, and at byte {offset + i:N0} there is a record that is.");
                     }
 
                     i++;

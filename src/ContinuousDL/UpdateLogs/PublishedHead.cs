@@ -26,14 +26,13 @@ internal sealed class PublishedHead : IDisposable
         State.Load(snapshot);
     }
 
-    /// <summary>Whether an update is the next one; not so when its sequence was published already.</summary>
+    /// <summary>Whether an update leads on from the state; not so when its sequence was published already.</summary>
     /// <exception cref="DeploymentException">It can't be published after this state.</exception>
     /// <exception cref="InvalidOperationException">There is no state yet.</exception>
-    public bool IsNext(ModelUpdate update)
+    public bool LeadsOn(ModelUpdate update)
     {
         var state = Required;
         if (update.RunId != state.RunId) throw new RunMismatchException(state.RunId, update.RunId, update.Sequence);
-        if (update.Sequence > state.Sequence + 1) throw new UpdateGapException(state.Sequence, update.BaseSequence, update.Sequence);
         if (update.Sequence == state.Sequence && update.StateDigest != state.Digest) throw Conflict(update, state.Digest);
         return update.Sequence > state.Sequence && state.Needs(update);
     }

@@ -8,7 +8,6 @@ using ContinuousDL.Transport;
 using ContinuousDL.Wire;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using Microsoft.Win32.SafeHandles;
 
 namespace ContinuousDL.UpdateLogs;
 
@@ -23,7 +22,7 @@ namespace ContinuousDL.UpdateLogs;
 /// </para>
 /// <para>
 /// The log keeps the newest state in memory: every update is checked against it, digest included, before it is written, and
-/// merged updates take their values from it. Memory: one copy of the model, and about 24 bytes for each update kept.
+/// merged updates take their values from it. Memory: one copy of the model, and about 32 bytes for each update kept.
 /// </para>
 /// <para>There is one writer at a time; other processes read with <see cref="DirectoryUpdateSource"/>. Thread-safe.</para>
 /// </remarks>
@@ -40,11 +39,6 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
 {
     private const string LockFile = "writer.lock";
 
-    // What the systems answer when a file that is to be opened alone is open already.
-    private const int SharingViolation = unchecked((int)0x80070020);
-    private const int TryAgainOnLinux = 11;
-    private const int TryAgainOnMac = 35;
-
     /// <summary>Updates that take more than this many times the bytes of a snapshot are not merged: going through them would cost more than the snapshot.</summary>
     private const int MaxMergeRatio = 4;
 
@@ -53,8 +47,10 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private readonly LogRetention retention;
     private readonly UpdateCodec codec;
     private readonly ILogger logger;
-    private readonly TimeProvider timeProvider;
-    private readonly FileStream writerLock;
+    private readonly DirectoryLock writerLock;
+    private readonly LogAppender appender;
+    private readonly SnapshotWriter snapshots = new();
+    private readonly RetryDelay compactionRetry;
     private readonly ArrayBufferWriter<byte> record = new();
     private readonly PublishedHead head = new();
     private readonly Lock sync = new();
@@ -65,8 +61,6 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     // Files that are to be deleted, in this order even where one can't be for now: at any moment what remains must be a log.
     private readonly Queue<string> removed = new();
     private LogRun? run;
-    private SafeFileHandle? appending;
-    private bool startSegment;
     private (long From, long To, UpdateMessage Message)? lastMerged;
     private (string Path, WeakReference<ModelSnapshot> Snapshot)? lastSnapshot;
     private readonly NewsSignal news = new();
@@ -74,18 +68,21 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private bool isCompacting;
     private bool isCompactionDue;
     private volatile Exception? compactionError;
-    private Exception? fault;
+
+    // Guarded by maintenance.
+    private bool hasSnapshotFailed;
     private bool disposed;
 
-    private UpdateLog(string directory, UpdateLogOptions options, UpdateCodec codec, ILogger logger, TimeProvider timeProvider, FileStream writerLock)
+    private UpdateLog(string directory, UpdateLogOptions options, UpdateCodec codec, ILogger logger, TimeProvider timeProvider, DirectoryLock writerLock)
     {
         this.directory = directory;
         this.options = options;
         retention = new LogRetention(options, timeProvider);
         this.codec = codec;
         this.logger = logger;
-        this.timeProvider = timeProvider;
         this.writerLock = writerLock;
+        appender = new LogAppender(options, timeProvider);
+        compactionRetry = new RetryDelay(timeProvider);
     }
 
     /// <summary>The newest state; null until the log has its first snapshot.</summary>
@@ -109,7 +106,10 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     /// <summary>How many bytes of an unfinished update were cut off when the log was opened: more than 0 after a crash in the middle of an append.</summary>
     public long BytesCut { get; private set; }
 
-    /// <summary>Why the last compaction in the background failed; null where it didn't. Appending goes on, and it is tried again when it is due again.</summary>
+    /// <summary>
+    /// Why the last compaction in the background failed; null where it didn't. Appending goes on, and it is tried again with an
+    /// append after a second, or after twice as long as the last time, up to five minutes.
+    /// </summary>
     public Exception? CompactionError => compactionError;
 
     /// <summary>Opens a log for writing, or makes a new one.</summary>
@@ -121,7 +121,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     /// <exception cref="ArgumentException">An option is out of range; the message names it.</exception>
     /// <exception cref="UpdateLogInUseException">The log has a writer already, in this process or another.</exception>
     /// <exception cref="UpdateLogDamagedException">The log is damaged, in another way than a crash can do it.</exception>
-    /// <exception cref="IOException">The directory can't be read or written.</exception>
+    /// <exception cref="IOException">The directory can't be read or written, or not be locked against a second writer; the message says which.</exception>
     public static UpdateLog Open(
         string directory, UpdateLogOptions? options = null, UpdateCodec? codec = null, ILogger<UpdateLog>? logger = null, TimeProvider? timeProvider = null)
     {
@@ -130,7 +130,8 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         directory = Path.GetFullPath(directory);
         Directory.CreateDirectory(directory);
         var log = new UpdateLog(
-            directory, options, codec ?? new UpdateCodec(), logger ?? NullLogger<UpdateLog>.Instance, timeProvider ?? TimeProvider.System, TakeLock(directory));
+            directory, options, codec ?? new UpdateCodec(), logger ?? NullLogger<UpdateLog>.Instance, timeProvider ?? TimeProvider.System,
+            DirectoryLock.TryTake(directory, LockFile) ?? throw new UpdateLogInUseException(directory));
         try
         {
             log.Load();
@@ -143,23 +144,26 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         }
     }
 
-    /// <summary>Appends the next update. When this returns, it is in the log, and on disk if <see cref="UpdateLogOptions.FlushOnAppend"/> says so.</summary>
-    /// <param name="update">The update from the newest state to the next. It stays the caller's.</param>
+    /// <summary>Appends an update. When this returns, it is in the log, and on disk if <see cref="UpdateLogOptions.FlushOnAppend"/> says so.</summary>
+    /// <param name="update">The update from the newest state to a later one, whichever sequence that has. It stays the caller's.</param>
     /// <returns>True; false where the log has exactly this update already, and nothing was done.</returns>
     /// <exception cref="ModelMismatchException">The update is for another architecture.</exception>
     /// <exception cref="RunMismatchException">The update is of another run. Write a snapshot of that run first.</exception>
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
-    /// <exception cref="UpdateConflictException">The log has another update under this sequence, or can't tell any more.</exception>
+    /// <exception cref="UpdateConflictException">The log has another update under this sequence, has left it out, or can't tell any more.</exception>
     /// <exception cref="ReplicaDivergedException">The update doesn't lead from the newest state to the state that its digest is of.</exception>
     /// <exception cref="InvalidOperationException">The log has no snapshot yet.</exception>
-    /// <exception cref="IOException">It could not be written, now or at an earlier call: the log must be opened again.</exception>
+    /// <exception cref="IOException">
+    /// It could not be written. Where the disk is full, the log is as it was, and the update can be appended again. After any other
+    /// failure, one of flushing included, this and all later calls fail: the log must be opened again.
+    /// </exception>
     public bool Append(ModelUpdate update)
     {
         ArgumentNullException.ThrowIfNull(update);
         lock (sync)
         {
             ThrowIfUnusable();
-            if (!head.IsNext(update))
+            if (!head.LeadsOn(update))
             {
                 ThrowIfAnother(update);
                 return false;
@@ -171,20 +175,10 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             record.GetSpan(LogRecord.HeaderBytes);
             record.Advance(LogRecord.HeaderBytes);
             codec.Encode(update, record);
-            try
-            {
-                WriteRecord(run!);
-            }
-            catch (Exception e)
-            {
-                // What is on disk now is known to nobody.
-                fault = e;
-                throw;
-            }
-
+            WriteRecord(update.Sequence);
             state.Write(update, digest);
             Announce();
-            if (options.CompactAutomatically && retention.IsCompactionDue(run!)) CompactInBackground();
+            if (options.CompactAutomatically && !compactionRetry.IsWaiting && retention.IsCompactionDue(run!)) CompactInBackground();
             return true;
         }
     }
@@ -196,7 +190,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         lock (sync)
         {
             ThrowIfUnusable();
-            FlushSegment();
+            appender.Flush();
         }
     }
 
@@ -213,20 +207,12 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         ArgumentNullException.ThrowIfNull(snapshot);
         lock (maintenance)
         {
-            lock (sync)
+            AddSnapshot(() =>
             {
-                ThrowIfUnusable();
-                if (head.IsStart(snapshot))
-                {
-                    StartRun(snapshot);
-                    return;
-                }
-
-                if (run!.NewestSnapshot == snapshot.Sequence) return;
-                PrepareSnapshot();
-            }
-
-            AddSnapshot(snapshot);
+                if (!head.IsStart(snapshot)) return run!.NewestSnapshot == snapshot.Sequence ? null : snapshot;
+                StartRun(snapshot);
+                return null;
+            });
         }
     }
 
@@ -243,7 +229,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
 
     /// <summary>The state at a sequence, made of the snapshot before it and the updates in between.</summary>
     /// <param name="sequence">The sequence, from <see cref="OldestSequence"/> to that of <see cref="Head"/>.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The log doesn't have that state, or not any more.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The log doesn't have that state, or not any more; or never had it, since an update led past it.</exception>
     /// <exception cref="InvalidOperationException">The log has no snapshot yet.</exception>
     /// <exception cref="UpdateLogDamagedException">A snapshot or update on the way is damaged.</exception>
     public ModelSnapshot StateAt(long sequence)
@@ -262,6 +248,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
                     throw new ArgumentOutOfRangeException(nameof(sequence), sequence, $"The log has the states from {run!.OldestSnapshot} to {newest.Sequence}.");
                 }
 
+                if (!run.Knows(sequence) && !run.Snapshots.ContainsKey(sequence)) throw new ArgumentOutOfRangeException(nameof(sequence), sequence, "The log never had that state: an update led past it.");
                 var start = run.Snapshots.Keys.Last(s => s <= sequence);
                 path = run.SnapshotPath(start);
                 slices = run.Slice(start, sequence);
@@ -399,19 +386,8 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     {
         lock (maintenance)
         {
-            ModelSnapshot? snapshot = null;
-            lock (sync)
-            {
-                ThrowIfUnusable();
-                if (run is null) return;
-                if (retention.IsSnapshotDue(run))
-                {
-                    PrepareSnapshot();
-                    snapshot = head.Required.CreateSnapshot();
-                }
-            }
-
-            if (snapshot is not null) AddSnapshot(snapshot);
+            AddSnapshot(() => run is not null && retention.IsSnapshotDue(run) ? head.Required.CreateSnapshot() : null);
+            if (run is null) return;
             TakeOut();
             while (removed.TryPeek(out var file))
             {
@@ -419,7 +395,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
                 removed.Dequeue();
             }
 
-            foreach (var old in LogRun.List(directory).Where(r => r.Number < run.Number)) Directory.Delete(old.Path, recursive: true);
+            foreach (var old in LogRun.List(directory).Where(r => r.Number < run.Number)) old.Delete();
         }
     }
 
@@ -443,11 +419,11 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
                 try
                 {
                     // A fault means that the disk is not to be relied on any more: flushing would only throw from here.
-                    if (fault is null) FlushSegment();
+                    if (appender.Fault is null) appender.Flush();
                 }
                 finally
                 {
-                    appending?.Dispose();
+                    appender.Dispose();
                     head.Dispose();
                     writerLock.Dispose();
                 }
@@ -455,31 +431,19 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         }
     }
 
-    private static FileStream TakeLock(string directory)
-    {
-        try
-        {
-            return new FileStream(Path.Combine(directory, LockFile), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-        }
-        catch (IOException e) when (e.HResult is SharingViolation or TryAgainOnLinux or TryAgainOnMac)
-        {
-            throw new UpdateLogInUseException(directory, e);
-        }
-    }
-
     /// <summary>Finds out what the directory has, cuts off what a crash left unfinished, and builds the newest state.</summary>
     private void Load()
     {
-        foreach (var file in Directory.EnumerateFiles(directory, $"*{DurableFile.TemporarySuffix}", SearchOption.AllDirectories)) File.Delete(file);
         foreach (var folder in LogRun.List(directory).TakeWhile(r => !r.HasSnapshot()))
         {
-            // What a crash left of the start of a run is empty.
-            if (Directory.EnumerateFileSystemEntries(folder.Path).Any()) throw new UpdateLogDamagedException(folder.Path, 0, "it has updates, but no snapshot to start from.");
-            Directory.Delete(folder.Path);
+            // What a crash left of the start of a run has no updates yet.
+            if (folder.HasUpdates()) throw new UpdateLogDamagedException(folder.Path, 0, "it has updates, but no snapshot to start from.");
+            folder.Delete();
         }
 
-        run = LogRun.List(directory).FirstOrDefault();
+        run = LogRun.List(directory).FirstOrDefault(r => r.HasSnapshot());
         if (run is null) return;
+        run.DeleteUnfinished();
         var complete = run.Refresh();
         if (!complete || run.OldestBase > run.OldestSnapshot)
         {
@@ -487,13 +451,9 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             throw new UpdateLogDamagedException(file, offset, $"updates between the snapshot {run.OldestSnapshot} and the newest state are damaged or missing after this place.");
         }
 
-        if (run.UnfinishedBytes > 0)
-        {
-            BytesCut = run.UnfinishedBytes;
-            run.Segments[^1].CutTail();
-            Log.LogTailCut(logger, BytesCut, run.Segments[^1].Path, run.Head);
-        }
-
+        BytesCut = run.UnfinishedBytes;
+        if (BytesCut > 0) Log.LogTailCut(logger, BytesCut, run.Segments[^1].Path, run.Head);
+        appender.TakeUp(run);
         head.Start(ReadSnapshot(run.SnapshotPath(run.NewestSnapshot)));
         if (run.Segments.Find(s => s.Fingerprint != head.Required.Layout.Fingerprint) is { } foreign)
         {
@@ -501,7 +461,6 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         }
 
         Replay(head.Required, run.Slice(run.NewestSnapshot, run.Head));
-        startSegment = run.NewestSnapshot == run.Head;
     }
 
     /// <summary>Starts a folder for another run, or for the same one further on.</summary>
@@ -510,64 +469,82 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         var number = LogRun.List(directory).Select(r => r.Number).FirstOrDefault() + 1;
         var next = LogRun.Create(directory, number, snapshot.RunId);
         var path = next.SnapshotPath(snapshot.Sequence);
-        codec.Sign(snapshot).Save(path);
-        next.Snapshots.Add(snapshot.Sequence, new FileInfo(path).Length);
-        appending?.Dispose();
-        appending = null;
-        startSegment = true;
+        try
+        {
+            next.Snapshots.Add(snapshot.Sequence, snapshots.Write(path, codec.Sign(snapshot)));
+        }
+        catch (Exception e)
+        {
+            // Were it there in spite of the error, the next opening would go on with it, and not with what is appended meanwhile.
+            if (File.Exists(path)) appender.Fail(e);
+            throw;
+        }
+
+        appender.Release();
+        appender.BeginSegment();
         run = next;
         head.Start(snapshot);
+        compactionRetry.Succeeded();
         Announce();
         if (options.CompactAutomatically) CompactInBackground();
     }
 
     /// <summary>Writes the record to the end of the last segment, or to a new one.</summary>
-    private void WriteRecord(LogRun current)
+    private void WriteRecord(long sequence)
     {
-        var last = current.Segments.Count > 0 ? current.Segments[^1] : null;
-        if (last is null || (last.Records.Count > 0 && (startSegment || last.Length >= options.SegmentBytes)))
-        {
-            FlushSegment();
-            appending?.Dispose();
-            appending = null;
-            last = LogSegment.Create(current.SegmentPath(current.Head), current.RunId, head.Required.Layout.Fingerprint, current.Head);
-            current.Segments.Add(last);
-        }
-
-        startSegment = false;
-        appending ??= last.OpenForAppending();
-
         // The writer gives its memory out for reading; the room for the header in it was made for being written here.
         var bytes = MemoryMarshal.AsMemory(record.WrittenMemory).Span;
-        last.Append(appending, bytes, timeProvider.GetUtcNow().ToUnixTimeMilliseconds(), options.FlushOnAppend);
-    }
-
-    private void FlushSegment()
-    {
-        if (options.FlushOnAppend || appending is null) return;
+        var fingerprint = head.Required.Layout.Fingerprint;
         try
         {
-            RandomAccess.FlushToDisk(appending);
+            appender.Append(run!, fingerprint, bytes, sequence);
         }
-        catch (Exception e)
+        catch (IOException e) when (appender.Fault is null && DiskFull.Is(e) && snapshots.GiveUp())
         {
-            fault = e;
+            appender.Append(run!, fingerprint, bytes, sequence);
+        }
+    }
+
+    /// <summary>Adds a snapshot of the newest state. The lock of maintenance is held.</summary>
+    /// <param name="create">Makes it, while nothing is appended; null where none is wanted.</param>
+    private void AddSnapshot(Func<ModelSnapshot?> create)
+    {
+        ModelSnapshot? snapshot;
+        var isRetry = hasSnapshotFailed;
+        var startedBefore = false;
+        lock (sync)
+        {
+            ThrowIfUnusable();
+
+            // The updates before a snapshot must be on disk before it is. They end a file, so that they can be removed with it;
+            // but of tries that fail, not each is to leave a file behind.
+            appender.Flush();
+            snapshot = create();
+            if (snapshot is null) return;
+            if (!isRetry) startedBefore = appender.BeginSegment();
+        }
+
+        try
+        {
+            var bytes = snapshots.Write(run!.SnapshotPath(snapshot.Sequence), codec.Sign(snapshot));
+            lock (sync)
+            {
+                run.Snapshots[snapshot.Sequence] = bytes;
+                if (isRetry) appender.BeginSegment();
+            }
+
+            hasSnapshotFailed = false;
+        }
+        catch
+        {
+            hasSnapshotFailed = true;
+            lock (sync)
+            {
+                if (!isRetry) appender.KeepSegment(startedBefore);
+            }
+
             throw;
         }
-    }
-
-    /// <summary>The updates before a snapshot must be on disk before it is, and end a segment, so that they can be removed with it.</summary>
-    private void PrepareSnapshot()
-    {
-        FlushSegment();
-        startSegment = true;
-    }
-
-    private void AddSnapshot(ModelSnapshot snapshot)
-    {
-        var path = run!.SnapshotPath(snapshot.Sequence);
-        codec.Sign(snapshot).Save(path);
-        lock (sync) run.Snapshots[snapshot.Sequence] = new FileInfo(path).Length;
     }
 
     /// <summary>Lets those that wait know of the new head.</summary>
@@ -580,7 +557,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     private void ThrowIfUnusable()
     {
         ObjectDisposedException.ThrowIf(disposed, this);
-        if (fault is not null) throw new IOException($"An earlier write to the log failed; what is on disk is only known when it is opened again. ({fault.Message})", fault);
+        if (appender.Fault is { } fault) throw new IOException($"An earlier write to the log failed; what is on disk is only known when it is opened again. ({fault.Message})", fault);
     }
 
     private void ThrowIfAnother(ModelUpdate update)
@@ -591,8 +568,10 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
             throw new UpdateConflictException($"Update {update.Sequence} is older than all that the log keeps: it can't tell whether it is the same.", update.Sequence);
         }
 
+        var slice = run.Find(update.Sequence)
+            ?? throw new UpdateConflictException($"Update {update.Sequence} is not in the log, which has later ones: one of those led past it.", update.Sequence);
         var messages = new List<UpdateMessage>();
-        run.Slice(update.Sequence - 1, update.Sequence)[0].ReadInto(messages);
+        slice.ReadInto(messages);
         var digest = UpdateCodec.ReadHeader(messages[0].Bytes.Span).StateDigest;
         if (digest != update.StateDigest) throw PublishedHead.Conflict(update, digest);
     }
@@ -610,16 +589,14 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
                 current.Snapshots.RemoveAt(0);
             }
 
-            // The one that is or will be appended to stays; one without updates would get the same name again.
-            while (current.Segments.Count > (startSegment ? 0 : 1) && current.Segments[0].Records.Count > 0 && current.Segments[0].End <= current.OldestSnapshot)
+            // The one that will be appended to stays.
+            while (current.Segments.Count > (appender.BeginsSegment ? 0 : 1) && current.Segments[0].End <= current.OldestSnapshot)
             {
                 removed.Enqueue(current.Segments[0].Path);
                 current.Segments.RemoveAt(0);
             }
 
-            if (current.Segments.Count > 0) return;
-            appending?.Dispose();
-            appending = null;
+            if (current.Segments.Count == 0) appender.Release();
         }
     }
 
@@ -639,7 +616,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
     {
         lock (sync)
         {
-            isCompacting = isCompactionDue && !disposed;
+            isCompacting = isCompactionDue && !disposed && !compactionRetry.IsWaiting;
             isCompactionDue = false;
             return isCompacting;
         }
@@ -650,6 +627,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         try
         {
             Compact();
+            lock (sync) compactionRetry.Succeeded();
             compactionError = null;
         }
         catch (ObjectDisposedException)
@@ -658,6 +636,7 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
         }
         catch (Exception e)
         {
+            lock (sync) compactionRetry.Failed();
             compactionError = e;
             Log.CompactionFailed(logger, e, directory);
         }
@@ -735,9 +714,9 @@ public sealed class UpdateLog : IUpdateTransport, IDisposable
                 try
                 {
                     using var update = codec.DecodeIfNeeded(messages[i].Bytes.Span, state);
-                    if (update?.Sequence != slice.From + i + 1)
+                    if (update?.Sequence != slice.Records[i].Sequence)
                     {
-                        throw new UpdateLogDamagedException(slice.Path, slice.Records[i].Offset, $"another update is where {slice.From + i + 1} should be.");
+                        throw new UpdateLogDamagedException(slice.Path, slice.Records[i].Offset, $"another update is where {slice.Records[i].Sequence} should be.");
                     }
 
                     state.Write(update, state.DigestAfter(update));

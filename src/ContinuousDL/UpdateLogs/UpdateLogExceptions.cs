@@ -5,8 +5,8 @@ namespace ContinuousDL.UpdateLogs;
 /// <summary>Another writer has the log open: there can be one at a time.</summary>
 public sealed class UpdateLogInUseException : IOException
 {
-    internal UpdateLogInUseException(string directory, Exception innerException)
-        : base($"The update log in '{directory}' has a writer already; there can be one at a time. Read it with {nameof(Transport.DirectoryUpdateSource)}.", innerException) =>
+    internal UpdateLogInUseException(string directory)
+        : base($"The update log in '{directory}' has a writer already; there can be one at a time. Read it with {nameof(Transport.DirectoryUpdateSource)}.") =>
         Directory = directory;
 
     /// <summary>The log's directory.</summary>

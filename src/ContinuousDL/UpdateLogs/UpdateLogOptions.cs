@@ -13,7 +13,11 @@ public sealed class UpdateLogOptions
     /// <value>Default: true.</value>
     public bool FlushOnAppend { get; set; } = true;
 
-    /// <summary>The size in bytes from which on a file of updates is not appended to any more. With 1 each update gets a file of its own, for storage that can't append.</summary>
+    /// <summary>
+    /// The size in bytes from which on a file of updates is not appended to any more. With 1 each update gets a file of its own,
+    /// for storage that can't append: it is written once, from its beginning to its end, under the name that it keeps, and not
+    /// opened for writing again. (Snapshots are written under another name and renamed, and the file of the lock must be one that can be locked.)
+    /// </summary>
     /// <value>Default: 64 MiB.</value>
     [Range(1, 1 << 30, ErrorMessage = "must be from 1 to 1073741824")]
     public int SegmentBytes { get; set; } = 64 << 20;
@@ -33,7 +37,10 @@ public sealed class UpdateLogOptions
     [Range(1, long.MaxValue, ErrorMessage = "must be at least 1, or null")]
     public long? KeepBytes { get; set; } = 1L << 30;
 
-    /// <summary>How old updates may become; null for any age.</summary>
+    /// <summary>
+    /// How old updates may become; null for any age. The clock may have been wrong for a while: where the times of updates
+    /// are not in order, those that are out of it don't count.
+    /// </summary>
     /// <value>Default: null.</value>
     [Range(typeof(TimeSpan), "00:00:00.001", "10675199.02:48:05.4775807", ParseLimitsInInvariantCulture = true, ErrorMessage = "must be more than zero, or null")]
     public TimeSpan? KeepAge { get; set; }
