@@ -358,7 +358,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     private Tensor Ahead(int t)
     {
         if (lookahead == 0) return weights[t];
-        using Scalar factor = lookahead;
+        using var factor = lookahead.ToScalar();
         return weights[t].Plus(Owed(t).mul(factor).view(weights[t].shape).to(weights[t].device)).to(weights[t].dtype);
     }
 

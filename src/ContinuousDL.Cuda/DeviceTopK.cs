@@ -17,7 +17,7 @@ internal static class DeviceTopK
     {
         if (k == 0) return empty(0, dtype: ScalarType.Int64, device: vector.device);
         using var scope = NewDisposeScope();
-        using Scalar zero = 0;
+        using var zero = 0.ToScalar();
 
         // topk says nothing of which of several equal values it takes, so it only gives the threshold.
         var magnitudes = vector.abs();

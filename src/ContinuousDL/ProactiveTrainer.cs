@@ -6,6 +6,7 @@ using ContinuousDL.Deployment;
 using ContinuousDL.Diagnostics;
 using ContinuousDL.Evaluation;
 using ContinuousDL.History;
+using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
 using ContinuousDL.Sampling;
@@ -471,9 +472,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     private static double ToScalar(Tensor loss)
     {
         if (loss.numel() != 1) throw new InvalidOperationException($"The loss must be a single number; it has the shape {Shape(loss)}. Take its mean.");
-        if (loss.dtype == ScalarType.Float32) return loss.item<float>();
-        using var value = loss.detach().to(ScalarType.Float64);
-        return value.item<double>();
+        return loss.SingleNumber();
     }
 
     /// <summary>Times the phases of a step, one after the other.</summary>

@@ -195,7 +195,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
         // In the parameter's own dtype, as far as it is finer than float32.
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        using Scalar factor = lookahead;
+        using var factor = lookahead.ToScalar();
         var ahead = torch.tensor(owed.ToArray(), vector.Parameters[tensor].shape, dtype: ScalarType.Float32).mul(factor);
         var current = vector.Parameters[tensor].detach();
         _ = current.copy_(model.Parameter(tensor).Plus(ahead.to(current.device)));

@@ -44,11 +44,14 @@ internal static class LogitScores
         var classes = logits.size(1);
         var device = logits.device;
 
-        // Named, since TorchSharp lets a temporary scalar be finalized while native code still reads it.
-        using Scalar first = 0, last = classes - 1;
-        var label = tensor(labels.ToArray(), ScalarType.Int64, device).clamp(first, last).unsqueeze(1);
+        using var zero = 0.ToScalar();
+        using var one = 1.ToScalar();
+        using var last = (classes - 1).ToScalar();
+        using var end = classes.ToScalar();
+        var label = tensor(labels.ToArray(), ScalarType.Int64, device).clamp(zero, last).unsqueeze(1);
         var own = logits.gather(1, label);
-        var before = (logits > own).logical_or((logits == own).logical_and(arange(classes, ScalarType.Int64, device) < label));
+        var all = arange(zero, end, one, ScalarType.Int64, device);
+        var before = (logits > own).logical_or((logits == own).logical_and(all < label));
         var scores = stack([logits.argmax(1), before.sum(1), logits.isnan().any(1).to(ScalarType.Int64)]).cpu();
         var values = MemoryMarshal.Cast<byte, long>(scores.bytes);
         var n = labels.Length;

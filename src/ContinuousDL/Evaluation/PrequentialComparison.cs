@@ -1,4 +1,5 @@
 using System.Text;
+using ContinuousDL.Memory;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -197,7 +198,7 @@ public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = n
         if (loss is null) return null;
         var value = loss(predictions, targets)
             ?? throw new InvalidOperationException($"The loss function gave null for the model '{name}'.");
-        if (value.numel() == 1) return value.ToDouble();
+        if (value.numel() == 1) return value.SingleNumber();
         throw new InvalidOperationException(
             $"The loss of the model '{name}' has the shape [{string.Join(", ", value.shape)}]; the mean of a batch is a scalar.");
     }

@@ -10,7 +10,7 @@ namespace ContinuousDL.Memory;
 /// </remarks>
 internal static class TensorSums
 {
-    private static readonly Scalar One = 1;
+    private static readonly Scalar One = 1.ToScalar();
 
     /// <summary>a + b, owned by the caller.</summary>
     public static Tensor Plus(this Tensor a, Tensor b) => a.add(b, One);
