@@ -133,9 +133,9 @@ public sealed partial class ProactiveTrainer : IDisposable
         }
 
         Evaluator = components.Evaluator ?? new LossEvaluator();
-        if (predict is null && Evaluator is ClassificationEvaluator && this.options.EvaluateArrivals)
+        if (predict is null && Evaluator.NeedsPredictions && this.options.EvaluateArrivals)
         {
-            throw new ArgumentException("A ClassificationEvaluator needs predictions: give the trainer a function that predicts.", nameof(predict));
+            throw new ArgumentException($"A {Evaluator.GetType().Name} needs predictions: give the trainer a function that predicts.", nameof(predict));
         }
 
         logger = components.Logger ?? NullLogger<ProactiveTrainer>.Instance;

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -9,14 +8,25 @@ namespace ContinuousDL.Evaluation;
 /// </summary>
 /// <remarks>
 /// <para>
-/// Predictions are logits (or anything that is larger for a likelier class), <c>[N, C]</c>, of a floating-point dtype, and
-/// targets are class indices, <c>[N]</c>, of an integer dtype; <see cref="ClassificationEvaluatorOptions.BinaryLogits"/> has
-/// other shapes. The predicted class is that of the largest logit, the lowest class among equals. A row that holds a NaN
-/// predicts no class and counts as wrong.
+/// It takes what PyTorch's cross entropy takes. Predictions are logits (or anything that is larger for a likelier class),
+/// <c>[N, C]</c>, of a floating-point dtype, and targets are class indices, <c>[N]</c>, of an integer dtype. The predicted class
+/// is that of the largest logit, the lowest class among equals. A row that holds a NaN predicts no class and counts as wrong.
 /// </para>
 /// <para>
-/// Logits of float32 or float64 and targets of int64, in contiguous CPU memory, are read where they are: no tensor is made,
-/// nothing is allocated. Logits on another device are reduced there, and only the results come to the CPU. Not thread-safe.
+/// Pixels, tokens and the like have further axes: predictions <c>[N, C, d1, ...]</c> and targets <c>[N, d1, ...]</c>. Each pixel
+/// or token is then a sample of its own, in every measure, in the window and in the fading: accuracy is that of all pixels
+/// together. Those with the target to ignore are not counted. Logits with the classes last, <c>[N, T, C]</c>, are to be
+/// transposed, as for the loss.
+/// </para>
+/// <para>
+/// Soft labels are the probabilities of the classes: floating-point targets of the shape of the predictions, at least 0, with the
+/// sum 1 over the classes. The right class is the most probable one, the lowest among equals; how sure the target is of it goes
+/// into the loss alone. <see cref="ClassificationEvaluatorOptions.BinaryLogits"/> has other shapes. For labels that do not
+/// exclude each other there is <see cref="MultiLabelEvaluator"/>.
+/// </para>
+/// <para>
+/// Logits <c>[N, C]</c> of float32 or float64 and targets <c>[N]</c> of int64, in contiguous CPU memory, are read where they are:
+/// no tensor is made, nothing is allocated. Logits on another device are reduced there, and only the results come to the CPU. Not thread-safe.
 /// </para>
 /// </remarks>
 /// <example>
@@ -83,6 +93,9 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
         InvalidPredictions = counts.InvalidPredictions,
         InvalidLosses = counts.InvalidLosses,
     };
+
+    /// <inheritdoc />
+    public bool NeedsPredictions => true;
 
     /// <inheritdoc />
     /// <exception cref="ArgumentOutOfRangeException">A target is no class.</exception>
@@ -216,32 +229,34 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
                 nameof(predictions));
         }
 
-        classes = CheckShapes(predictions, targets);
-        var n = checked((int)predictions.size(0));
+        var soft = AreSoftLabels(predictions, targets);
+        classes = CheckShapes(predictions, targets, soft);
+        var n = checked((int)(soft ? targets.numel() / classes : targets.numel()));
         EnsureCapacity(ref labels, n);
-        ReadLabels(targets, labels.AsSpan(0, n));
-        CheckLabels(labels.AsSpan(0, n), classes);
+        var read = labels.AsSpan(0, n);
+        if (soft)
+        {
+            ClassTargets.ReadProbabilities(targets, read);
+        }
+        else
+        {
+            ClassTargets.ReadIndices(targets, binaryLogits, read);
+            ClassTargets.CheckIndices(read, classes, ignoreIndex);
+        }
+
         return n;
     }
 
+    /// <summary>Whether the targets are the probabilities of the classes: those are told by their shape, as in PyTorch's cross entropy.</summary>
+    private bool AreSoftLabels(Tensor predictions, Tensor targets) =>
+        !binaryLogits && targets.ndim == predictions.ndim && targets.is_floating_point() && ClassRows.IsSameShape(predictions, targets);
+
     /// <returns>The number of classes.</returns>
-    private int CheckShapes(Tensor predictions, Tensor targets)
+    private int CheckShapes(Tensor predictions, Tensor targets, bool soft)
     {
-        if (!(binaryLogits ? IsVectorOrColumn(predictions) : predictions.ndim == 2 && predictions.size(1) > 0))
-        {
-            var right = binaryLogits ? "[N] or [N, 1]" : "[N, C]";
-            throw new ArgumentException($"The predictions are of shape {Describe(predictions)}; logits are {right}.", nameof(predictions));
-        }
-
-        if (!(binaryLogits ? IsVectorOrColumn(targets) : targets.ndim == 1))
-        {
-            var right = binaryLogits ? "[N] or [N, 1]" : "[N]";
-            throw new ArgumentException($"The targets are of shape {Describe(targets)}; class indices are {right}.", nameof(targets));
-        }
-
-        var (n, targetCount) = (predictions.size(0), targets.size(0));
-        if (n != targetCount) throw new ArgumentException($"There are {n} predictions and {targetCount} targets.", nameof(targets));
-        if (n == 0) throw new ArgumentException("The batch is empty.", nameof(predictions));
+        if (binaryLogits) CheckBinaryShapes(predictions, targets);
+        else CheckClassShapes(predictions, targets, soft);
+        if (targets.numel() == 0) throw new ArgumentException("The batch is empty.", nameof(predictions));
 
         var classes = binaryLogits ? 2 : checked((int)predictions.size(1));
         if (counts.ClassCount != 0 && classes != counts.ClassCount)
@@ -252,60 +267,59 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
         return classes;
     }
 
-    private void ReadLabels(Tensor targets, Span<long> destination)
+    private static void CheckClassShapes(Tensor predictions, Tensor targets, bool soft)
     {
-        var dtype = targets.dtype;
-        if (dtype == ScalarType.Int64 && targets.device_type == DeviceType.CPU && targets.is_contiguous())
+        if (!ClassRows.HasClassAxis(predictions))
         {
-            MemoryMarshal.Cast<byte, long>(targets.bytes).CopyTo(destination);
-            GC.KeepAlive(targets);
-            return;
+            throw new ArgumentException($"The predictions are of shape {ClassRows.Describe(predictions)}; logits are [N, C] or [N, C, d1, ...].",
+                nameof(predictions));
         }
 
-        using var scope = NewDisposeScope();
-        switch (dtype)
-        {
-            case ScalarType.Byte or ScalarType.Int8 or ScalarType.Int16 or ScalarType.Int32 or ScalarType.Int64:
-            case ScalarType.Bool when binaryLogits:
-                MemoryMarshal.Cast<byte, long>(targets.to(ScalarType.Int64).cpu().contiguous().bytes).CopyTo(destination);
-                break;
-            case ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 or ScalarType.Float64 when binaryLogits:
-                var values = MemoryMarshal.Cast<byte, double>(targets.detach().to(ScalarType.Float64).cpu().contiguous().bytes);
-                for (var i = 0; i < values.Length; i++)
-                {
-                    destination[i] = (long)values[i];
-                    if (destination[i] == values[i]) continue;
-                    throw new ArgumentOutOfRangeException(nameof(targets), values[i], $"Target {i} is no class: it is to be 0 or 1.");
-                }
-
-                break;
-            default:
-                throw new ArgumentException($"The targets are of dtype {dtype}; class indices are of an integer dtype.", nameof(targets));
-        }
+        if (soft || ClassRows.IsShapeWithoutClasses(targets, predictions)) return;
+        if (targets.ndim == predictions.ndim - 1 && predictions.ndim == 2) throw OtherCount(predictions, targets);
+        throw new ArgumentException(
+            $"The targets are of shape {ClassRows.Describe(targets)}, the predictions of shape {ClassRows.Describe(predictions)}; class indices are [N] "
+            + $"for logits [N, C], and [N, d1, ...] for logits [N, C, d1, ...]. Probabilities of the classes are floating-point numbers of the logits' "
+            + $"shape; for labels that do not exclude each other there is {nameof(MultiLabelEvaluator)}.",
+            nameof(targets));
     }
 
-    private void CheckLabels(ReadOnlySpan<long> targets, int classes)
+    private static void CheckBinaryShapes(Tensor predictions, Tensor targets)
     {
-        for (var i = 0; i < targets.Length; i++)
+        const string Right = "[N] or [N, 1], or both are of one shape [N, d1, ...]";
+        if (predictions.ndim > 0 && ClassRows.IsSameShape(predictions, targets)) return;
+        if (!IsVectorOrColumn(predictions))
         {
-            var label = targets[i];
-            if ((ulong)label < (ulong)classes || label == ignoreIndex) continue;
-            var orIgnored = ignoreIndex is { } ignored ? $", and {ignored} to ignore a sample" : "";
-            throw new ArgumentOutOfRangeException(nameof(targets), label,
-                $"Target {i} is no class: there are {classes} classes, 0 to {classes - 1}{orIgnored}.");
+            throw new ArgumentException($"The predictions are of shape {ClassRows.Describe(predictions)}; logits are {Right}.", nameof(predictions));
         }
+
+        if (!IsVectorOrColumn(targets))
+        {
+            throw new ArgumentException($"The targets are of shape {ClassRows.Describe(targets)}; class indices are {Right}.", nameof(targets));
+        }
+
+        if (predictions.size(0) != targets.size(0)) throw OtherCount(predictions, targets);
     }
+
+    private static ArgumentException OtherCount(Tensor predictions, Tensor targets) =>
+        new($"There are {predictions.size(0)} predictions and {targets.size(0)} targets.", nameof(targets));
 
     private void Score(Tensor predictions, int n)
     {
         var batch = labels.AsSpan(0, n);
-        if (!binaryLogits)
+        if (!binaryLogits && predictions.ndim == 2)
         {
             LogitScores.Compute(predictions, batch, topK, predicted.AsSpan(0, n), amongTopK.AsSpan(0, n));
             return;
         }
 
         using var scope = NewDisposeScope();
+        if (!binaryLogits)
+        {
+            LogitScores.Compute(ClassRows.Of(predictions), batch, topK, predicted.AsSpan(0, n), amongTopK.AsSpan(0, n));
+            return;
+        }
+
         var logit = predictions.detach().reshape(n, 1);
         LogitScores.Compute(cat([logit.zeros_like(), logit], 1), batch, topK, predicted.AsSpan(0, n), amongTopK.AsSpan(0, n));
     }
@@ -322,8 +336,6 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
     private bool KeepsConfusionMatrix(int classes) => classes > 0 && classes <= confusionMatrixClasses;
 
     private static bool IsVectorOrColumn(Tensor tensor) => tensor.ndim == 1 || (tensor.ndim == 2 && tensor.size(1) == 1);
-
-    private static string Describe(Tensor tensor) => $"[{string.Join(", ", tensor.shape)}]";
 
     private static void EnsureCapacity<T>(ref T[] buffer, int length)
     {

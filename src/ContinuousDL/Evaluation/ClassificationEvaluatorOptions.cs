@@ -22,7 +22,8 @@ public sealed class ClassificationEvaluatorOptions : PrequentialOptions
     public int TopK { get; set; } = 5;
 
     /// <summary>
-    /// A target of this value is no class: the sample is not counted, as in PyTorch's cross entropy. Null for no such value.
+    /// A target of this value is no class: the sample (the pixel, the token) is not counted, as in PyTorch's cross entropy. Null
+    /// for no such value. Soft labels have none.
     /// </summary>
     /// <value>−100 by default.</value>
     public long? IgnoreIndex { get; set; } = -100;
@@ -30,7 +31,8 @@ public sealed class ClassificationEvaluatorOptions : PrequentialOptions
     /// <summary>
     /// Whether a prediction is one logit z, that of class 1 of 2, as a binary cross entropy with logits takes it: the predicted
     /// class is 1 when z is above 0, otherwise 0. Predictions are then <c>[N]</c> or <c>[N, 1]</c>, targets <c>[N]</c> or
-    /// <c>[N, 1]</c> of any dtype, with the values 0 and 1.
+    /// <c>[N, 1]</c> of any dtype, with the values 0 and 1; or both are of one shape <c>[N, d1, ...]</c>, and each element is a
+    /// sample of its own.
     /// </summary>
     /// <value>False by default.</value>
     public bool BinaryLogits { get; set; }

@@ -15,8 +15,17 @@ public readonly record struct PrequentialSummary
     /// </summary>
     public PrequentialEstimate? Loss { get; init; }
 
-    /// <summary>The share of samples whose predicted class was right, 0 to 1. Null where no classes are predicted.</summary>
+    /// <summary>
+    /// The share of samples whose predicted class was right, 0 to 1; with several labels a sample, of those whose labels were all
+    /// right (subset accuracy, exact match ratio). Null where no classes are predicted.
+    /// </summary>
     public PrequentialEstimate? Accuracy { get; init; }
+
+    /// <summary>
+    /// With several labels a sample: the share of its labels that were right, 0 to 1, which is 1 minus the Hamming loss. Null
+    /// elsewhere.
+    /// </summary>
+    public PrequentialEstimate? LabelAccuracy { get; init; }
 
     /// <summary>
     /// The share of samples whose class was among the k with the largest logits, 0 to 1. Null where no classes are predicted,
