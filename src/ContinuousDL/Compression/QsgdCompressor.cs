@@ -13,8 +13,9 @@ namespace ContinuousDL.Compression;
 /// </summary>
 /// <remarks>
 /// <para>
-/// The norm is computed in double precision and can't overflow. A value that is a level (zero always is) keeps it. A tensor
-/// that is zero, or that holds a value that is not finite, has scale 0: nothing of it is sent.
+/// The norm is computed in double precision and can't overflow. Where it is above the largest float32, a level is worth that
+/// number divided by s instead of norm/s: no value is larger, and level s is finite. A value that is a level (zero always is)
+/// keeps it. A tensor that is zero, or that holds a value that is not finite, has scale 0: nothing of it is sent.
 /// </para>
 /// <para>
 /// The random numbers come from a counter and a key, the key drawn anew for each tensor and call: results don't depend on

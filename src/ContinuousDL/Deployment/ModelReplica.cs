@@ -13,6 +13,11 @@ namespace ContinuousDL.Deployment;
 /// they change places; and the last update, which the other copy still lacks. So predictions never wait for an update.
 /// <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy it needs, which are those that began before the
 /// last update. Thread-safe.
+/// <para>
+/// Its parameters and buffers are the trainer's, bit for bit. Its answers are as reproducible as libtorch's operations: they may
+/// differ in their last bits between processors and numbers of threads, and with <c>InstanceNorm</c> that has running statistics
+/// from call to call.
+/// </para>
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
 public sealed class ModelReplica<TModule> : IDisposable

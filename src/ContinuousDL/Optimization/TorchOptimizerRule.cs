@@ -16,6 +16,11 @@ namespace ContinuousDL.Optimization;
 /// Costs three passes over the parameters beside the optimizer's own (copy, difference and restore, hand over) and 4 bytes per
 /// float32 parameter. For selected elements the optimizer sees a gradient that is zero elsewhere, and only the selected
 /// elements' updates are used; its moments still decay everywhere.
+/// <para>
+/// TorchSharp's optimizers keep their moments in the parameters' dtype. <c>Adam</c> and its kin divide by zero on float16
+/// parameters whatever the learning rate: an epsilon of 1e-8 is 0 there, and so is the second moment of a gradient below about
+/// 5e-3. <see cref="FusedAdam"/> keeps float32 moments.
+/// </para>
 /// </remarks>
 public sealed class TorchOptimizerRule : IUpdateRule
 {

@@ -122,6 +122,18 @@ public class QsgdCompressorTests
         }
     }
 
+    [TestCaseSource(nameof(Bits))]
+    public void Compress_a_norm_above_the_largest_float_makes_that_number_level_s(int q)
+    {
+        var s = (1 << q) - 1;
+        var result = new CompressedGradient();
+
+        new QsgdCompressor(q, QsgdRounding.Nearest).Compress([float.MaxValue, float.MinValue, 0, float.MaxValue / 2], new VectorLayout(4), result);
+
+        (result.Scales[0] * s).Should().BeInRange(float.MaxValue * (1 - 1e-6f), float.MaxValue);
+        result.Levels[..3].ToArray().Should().Equal((short)s, (short)-s, 0);
+    }
+
     [Test]
     public void Compress_rounds_each_call_and_each_tensor_with_other_random_numbers()
     {
