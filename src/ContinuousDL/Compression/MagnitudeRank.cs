@@ -33,10 +33,7 @@ internal sealed class MagnitudeRank
             var (least, greatest) = Range(values);
             if (least == greatest) return (least, k);
             var shift = Math.Max(0, BitOperations.Log2((uint)(greatest - least)) + 1 - DigitBits);
-            var digit = (greatest - least) >> shift;
-
-            histogram.AsSpan(0, digit + 1).Clear();
-            foreach (var value in values) histogram[((value & Mask) - least) >> shift]++;
+            var digit = Count(values, least, greatest, shift);
             while (histogram[digit] < k) k -= histogram[digit--];
 
             // Safe within one array: what is written lies at or before what is read.
@@ -51,6 +48,31 @@ internal sealed class MagnitudeRank
         }
 
         return FindBySorting(values, k, scratch);
+    }
+
+    /// <summary>Finds a magnitude that at least k values are above, and few more: one round of the search for the k-th largest.</summary>
+    /// <param name="values">The values' bits, at least k and not none; no zeros.</param>
+    /// <param name="k">How many to be above it at least, from 1.</param>
+    /// <param name="most">How many may be above it.</param>
+    /// <returns>The magnitude; −1 where one round doesn't tell values apart so finely.</returns>
+    public int FindFloor(ReadOnlySpan<int> values, int k, int most)
+    {
+        var (least, greatest) = Range(values);
+        var shift = Math.Max(0, BitOperations.Log2((uint)(greatest - least) | 1) + 1 - DigitBits);
+        var digit = Count(values, least, greatest, shift);
+        var above = histogram[digit];
+        while (above < k) above += histogram[--digit];
+        return above <= most ? least + (digit << shift) - 1 : -1;
+    }
+
+    /// <summary>Counts the values by their digit.</summary>
+    /// <returns>The greatest digit.</returns>
+    private int Count(ReadOnlySpan<int> values, int least, int greatest, int shift)
+    {
+        var digit = (greatest - least) >> shift;
+        histogram.AsSpan(0, digit + 1).Clear();
+        foreach (var value in values) histogram[((value & Mask) - least) >> shift]++;
+        return digit;
     }
 
     private static (int Magnitude, int Ties) FindBySorting(ReadOnlySpan<int> values, int k, Span<int> scratch)

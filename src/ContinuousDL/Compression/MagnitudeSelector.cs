@@ -16,7 +16,8 @@ namespace ContinuousDL.Compression;
 /// <para>
 /// Only coordinates above a floor are collected. The floor is a guess, carried over from the last selection in the same slot,
 /// that is to let somewhat more than k through. Too low: whenever the collected ones fill their room, they are cut down to
-/// the k largest, and their smallest is the new floor (a later coordinate that only equals it loses to the lower indices).
+/// little more than the k largest, and the floor moves up to what is below these (or is the smallest of just the k largest: a later
+/// coordinate that only equals it loses to the lower indices).
 /// Too high, or cutting down becomes too frequent, as it would with values in ascending order: <see cref="Finish"/> passes
 /// over the vector again with a floor from a random sample. The guess decides how long it takes, never what is selected.
 /// </para>
@@ -105,7 +106,7 @@ internal sealed class MagnitudeSelector
             offset += passed;
             effort -= count;
             if (effort < 0) mustRepeat = true;
-            else CutDown();
+            else MakeRoom();
         }
     }
 
@@ -139,6 +140,31 @@ internal sealed class MagnitudeSelector
     private bool IsShort => count < k && floor > 0;
 
     private void Restart(int newFloor) => (floor, scanned, count, collected, mustRepeat) = (newFloor, 0, 0, 0, false);
+
+    /// <summary>
+    /// Reduces what was collected to somewhat more than the k largest of it, and moves the floor up accordingly. Which these are
+    /// exactly matters at the end only, and takes twice as long to find.
+    /// </summary>
+    private void MakeRoom()
+    {
+        if (count < k) return;
+        var raised = rank.FindFloor(values.AsSpan(0, count), k, most: k + ((count - k) / 4));
+        if (raised < 0)
+        {
+            CutDown();
+            return;
+        }
+
+        floor = raised;
+        var kept = 0;
+        for (var i = 0; i < count; i++)
+        {
+            (indices[kept], values[kept]) = (indices[i], values[i]);
+            kept += (values[i] & Mask) > floor ? 1 : 0;
+        }
+
+        count = kept;
+    }
 
     /// <summary>Reduces what was collected to the k largest of it, and moves the floor up to the smallest of these.</summary>
     private void CutDown()

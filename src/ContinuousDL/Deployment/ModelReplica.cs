@@ -15,8 +15,8 @@ namespace ContinuousDL.Deployment;
 /// last update. Thread-safe.
 /// <para>
 /// Its parameters and buffers are the trainer's, bit for bit. Its answers are as reproducible as libtorch's operations: they may
-/// differ in their last bits between processors and numbers of threads, and with <c>InstanceNorm</c> that has running statistics
-/// from call to call.
+/// differ in their last bits between processors and numbers of threads, and have been seen to do so from call to call with an
+/// <c>InstanceNorm</c> that has running statistics.
 /// </para>
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
