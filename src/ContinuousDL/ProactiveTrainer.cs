@@ -120,6 +120,7 @@ public sealed partial class ProactiveTrainer : IDisposable
 
         components ??= new ProactiveTrainerComponents();
         history = components.History ?? new InMemorySampleHistory();
+        this.options.CheckCapacity(history);
         sampler = components.Sampler ?? new UniformSampler(new SamplerOptions { Seed = this.options.Seed });
         rule = components.UpdateRule ?? optimizer as IUpdateRule ?? new TorchOptimizerRule(optimizer);
         strategy = components.Strategy ?? new UpdateCompression(

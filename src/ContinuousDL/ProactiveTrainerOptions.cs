@@ -1,17 +1,20 @@
 using System.ComponentModel.DataAnnotations;
 using ContinuousDL.Deployment;
+using ContinuousDL.History;
 
 namespace ContinuousDL;
 
 /// <summary>The options of a <see cref="ProactiveTrainer"/>.</summary>
 public sealed class ProactiveTrainerOptions
 {
+    internal const int MostSamples = 1 << 24;
+
     /// <summary>How many samples a step trains on, new and historical together: more, and a step is slower and its gradient less noisy. <value>128.</value></summary>
-    [Range(1, 1 << 24)]
+    [Range(1, MostSamples)]
     public int BatchSize { get; set; } = 128;
 
-    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. Above the batch size, one step leaves new samples over: step while <see cref="ProactiveTrainer.PendingSamples"/> is that many. <value>8.</value></summary>
-    [Range(1, 1 << 24)]
+    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. Above the batch size, one step leaves new samples over: step while <see cref="ProactiveTrainer.PendingSamples"/> is that many. At most the history's capacity, if it has one. <value>8.</value></summary>
+    [Range(1, MostSamples)]
     public int TriggerSize { get; set; } = 8;
 
     /// <summary>
@@ -27,7 +30,7 @@ public sealed class ProactiveTrainerOptions
     /// <summary>Whether arrivals are evaluated before they are kept (test-then-train). <value>True.</value></summary>
     public bool EvaluateArrivals { get; set; } = true;
 
-    /// <summary>What to do when a loss or gradient is not finite. <value><see cref="NonFiniteHandling.Throw"/>.</value></summary>
+    /// <summary>What to do when a loss or gradient is not finite, or a step fails because of certain samples. <value><see cref="NonFiniteHandling.Throw"/>.</value></summary>
     [EnumDataType(typeof(NonFiniteHandling))]
     public NonFiniteHandling NonFinite { get; set; } = NonFiniteHandling.Throw;
 
@@ -60,5 +63,16 @@ public sealed class ProactiveTrainerOptions
         OptionsValidator.Validate(this, "options");
         OptionsValidator.Validate(Buffers, "options");
         return this;
+    }
+
+    /// <summary>Checks that as many new samples as make a step due can be in a history at once.</summary>
+    /// <exception cref="ArgumentException">They can't.</exception>
+    internal void CheckCapacity(ISampleHistory history)
+    {
+        if (history.Capacity is not { } capacity || capacity >= TriggerSize) return;
+        throw new ArgumentException(
+            $"{nameof(ProactiveTrainerOptions)}.{nameof(TriggerSize)} is {TriggerSize}, and the {nameof(ISampleHistory.Capacity)} of the history is {capacity}: "
+            + $"it never has as many new samples, so that no step would ever be due. Choose a trigger size of at most {capacity}, or a larger capacity.",
+            "options");
     }
 }

@@ -22,6 +22,12 @@ public interface ISampleHistory : IDisposable
     long Count => EndIndex - FirstIndex;
 
     /// <summary>
+    /// The most samples that are kept at once; null, the default, where there is no limit. A trainer refuses a history that can
+    /// never hold as many new samples as make a step due.
+    /// </summary>
+    long? Capacity => null;
+
+    /// <summary>
     /// Appends a batch of samples. The first batch fixes the shape and dtype of one input and one target.
     /// </summary>
     /// <param name="inputs">The inputs, <c>[N, ...]</c>, of any dtype, on any device. Copied; it stays the caller's.</param>
@@ -36,6 +42,7 @@ public interface ISampleHistory : IDisposable
     /// <returns>A batch on the CPU, owned by the caller.</returns>
     /// <exception cref="ArgumentException"><paramref name="indices"/> is empty.</exception>
     /// <exception cref="ArgumentOutOfRangeException">An index is not kept (any longer).</exception>
+    /// <exception cref="SampleHistoryException">A sample is damaged; <see cref="SampleHistoryException.SampleIndex"/> says which. A trainer never asks for it again.</exception>
     /// <exception cref="ObjectDisposedException">The history is disposed.</exception>
     SampleBatch Gather(ReadOnlySpan<long> indices);
 

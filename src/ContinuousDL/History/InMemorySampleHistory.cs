@@ -50,6 +50,9 @@ public sealed class InMemorySampleHistory : ISampleHistory
     public long Count => EndIndex - FirstIndex;
 
     /// <inheritdoc />
+    public long? Capacity => capacity == long.MaxValue ? null : capacity;
+
+    /// <inheritdoc />
     /// <remarks>
     /// Of a batch larger than the capacity the newest samples are kept; the others get an index, too, and are forgotten at
     /// once. Inputs that require a gradient are kept without their graph.

@@ -94,6 +94,9 @@ public sealed class MappedSampleHistory : ISampleHistory
     /// <inheritdoc />
     public long Count => EndIndex - FirstIndex;
 
+    /// <inheritdoc />
+    public long? Capacity => capacity == long.MaxValue ? null : capacity;
+
     /// <summary>
     /// How many samples were cut off when the history was opened: appended before a power loss, but not whole on the disk. 0
     /// where all that were ever flushed are there and nothing else was lost, as after the end of a process.

@@ -3,6 +3,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.DependencyInjection;
 using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
+using ContinuousDL.History;
 using ContinuousDL.Optimization;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
@@ -84,6 +85,15 @@ public class AddContinuousDLTests
         });
         using var provider = services.BuildServiceProvider();
         provider.Invoking(p => p.GetRequiredService<ProactiveTrainer>()).Should().Throw<OptionsValidationException>().WithMessage($"*{name}*");
+    }
+
+    [Test]
+    public void A_history_that_cannot_hold_a_trigger_is_refused_by_name()
+    {
+        var services = new ServiceCollection();
+        Add(services, o => o.TriggerSize = 8).UseHistory(_ => new InMemorySampleHistory(new() { Capacity = 7 }));
+        using var provider = services.BuildServiceProvider();
+        provider.Invoking(p => p.GetRequiredService<ProactiveTrainer>()).Should().Throw<ArgumentException>().WithMessage("*TriggerSize is 8*Capacity*7*");
     }
 
     [Test]

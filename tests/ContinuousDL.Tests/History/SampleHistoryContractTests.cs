@@ -34,6 +34,15 @@ public abstract class SampleHistoryContractTests
         (history.FirstIndex, history.EndIndex, history.Count).Should().Be((0, 0, 0));
     }
 
+    [TestCase(null)]
+    [TestCase(7L)]
+    public void Capacity_is_told(long? capacity)
+    {
+        using var history = Create(capacity);
+
+        history.Capacity.Should().Be(capacity);
+    }
+
     [Test]
     public void Append_gives_indices_in_the_order_of_arrival()
     {

@@ -301,6 +301,46 @@ public class ProactiveTrainerTests
         }
     }
 
+    [TestCase(7, 8)]
+    [TestCase(100, 128)]
+    public void A_history_that_cannot_hold_a_trigger_is_refused_by_name(long capacity, int trigger)
+    {
+        using var model = TestModels.Mlp();
+        using var optimizer = new FusedSgd(model.parameters(), 0.1);
+        using var loss = nn.CrossEntropyLoss();
+        var folder = Directory.CreateTempSubdirectory("history-").FullName;
+        foreach (var make in new Func<ISampleHistory>[]
+        {
+            () => new InMemorySampleHistory(new() { Capacity = capacity }), () => new MappedSampleHistory(folder, new() { Capacity = capacity }),
+        })
+        {
+            using var history = make();
+            Action refused = () => _ = new ProactiveTrainer(
+                model, loss, optimizer, new ProactiveTrainerOptions { TriggerSize = trigger }, new ProactiveTrainerComponents { History = history });
+            refused.Should().Throw<ArgumentException>().WithMessage($"*TriggerSize is {trigger}*Capacity*{capacity}*");
+            history.Count.Should().Be(0, "the history is still the caller's, and not disposed of");
+            new ProactiveTrainer(
+                model, loss, optimizer, new ProactiveTrainerOptions { TriggerSize = (int)capacity }, new ProactiveTrainerComponents { History = history }).Dispose();
+        }
+
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Test]
+    public void A_step_is_due_where_the_capacity_is_the_trigger()
+    {
+        using var model = TestModels.Mlp();
+        using var trainer = new ProactiveTrainer(
+            model, nn.CrossEntropyLoss(), new FusedSgd(model.parameters(), 0.1), new ProactiveTrainerOptions { TriggerSize = 8 },
+            new ProactiveTrainerComponents { History = new InMemorySampleHistory(new() { Capacity = 8 }) });
+        for (var arrivals = 0; arrivals < 20; arrivals++)
+        {
+            if (Observe(trainer, 3, arrivals).IsStepDue) trainer.Step().Dispose();
+        }
+
+        trainer.Deployed.Sequence.Should().Be(6);
+    }
+
     [Test]
     public void An_optimizer_of_another_model_is_refused()
     {
