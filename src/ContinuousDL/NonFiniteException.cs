@@ -1,13 +1,16 @@
+using ContinuousDL.Quarantine;
+
 namespace ContinuousDL;
 
 /// <summary>A loss or a gradient is infinite or not a number. The model, the optimizer's moments and the residuals are as they were before the step.</summary>
 public sealed class NonFiniteException : ArithmeticException
 {
-    internal NonFiniteException(string message, double loss, string? parameter)
+    internal NonFiniteException(string message, double loss, string? parameter, IReadOnlyList<QuarantinedSample>? quarantined = null)
         : base(message)
     {
         Loss = loss;
         ParameterName = parameter;
+        Quarantined = quarantined ?? [];
     }
 
     /// <summary>The loss of the step.</summary>
@@ -15,4 +18,7 @@ public sealed class NonFiniteException : ArithmeticException
 
     /// <summary>The name of the first parameter whose gradient is not finite; null when the loss itself is not.</summary>
     public string? ParameterName { get; }
+
+    /// <summary>The samples that were found to be the reason, and are in quarantine now; none where it is not certain samples.</summary>
+    public IReadOnlyList<QuarantinedSample> Quarantined { get; }
 }

@@ -84,7 +84,7 @@ public sealed partial class ProactiveTrainer
     /// <remarks>
     /// <para>
     /// A checkpoint has the trained model, all buffers included; the deployed model, its run and sequence; optimizer, residuals
-    /// and compressor; the sampler and which samples are new; the evaluator; TorchSharp's random state on the CPU. The samples
+    /// and compressor; the sampler and which samples are new or in quarantine; the evaluator; TorchSharp's random state on the CPU. The samples
     /// are not part of it: a <see cref="MappedSampleHistory"/> has them anyway, and is flushed first; an
     /// <see cref="InMemorySampleHistory"/> has to be filled again, in the same order, before a trainer is restored with it.
     /// </para>
@@ -252,6 +252,7 @@ public sealed partial class ProactiveTrainer
         {
             state.Add(Section.Model, SaveLayout);
             state.Add(Section.Trainer, SaveBooks);
+            state.Add(Section.Quarantine, SaveQuarantine);
             state.Add(Section.Trained, writer => Array.ForEach(tensors.Slots, slot => slot.Save(writer)));
             state.Add(Section.Deployed, deployed.SaveOwn);
             state.Add(Section.Strategy, strategy.SaveState);
@@ -328,6 +329,7 @@ public sealed partial class ProactiveTrainer
             if (hasOwnParameters != deployed.HasOwnParameters) throw new InvalidDataException("the strategy was made with another look-ahead");
         });
 
+        checkpoint.Read(Section.Quarantine, LoadQuarantine);
         var before = new ModelSnapshot(tensors.Layout, tensors.Slots, Guid.Empty, 0);
         try
         {
@@ -374,6 +376,7 @@ public sealed partial class ProactiveTrainer
     {
         public const string Model = "model";
         public const string Trainer = "trainer's books";
+        public const string Quarantine = "quarantine";
         public const string Trained = "trained model";
         public const string Deployed = "deployed model";
         public const string Strategy = "deployment strategy";

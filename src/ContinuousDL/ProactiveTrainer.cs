@@ -9,6 +9,7 @@ using ContinuousDL.History;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
+using ContinuousDL.Quarantine;
 using ContinuousDL.Sampling;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -64,7 +65,11 @@ public sealed partial class ProactiveTrainer : IDisposable
     private readonly BufferGuard buffers;
     private readonly Device device;
     private readonly TrainingMode trainingMode;
-    private readonly long[] indices;
+    private readonly SampleQuarantine quarantine = new();
+    private readonly QuarantineFilter batches;
+    private long[] indices;
+    private long[] lastGood;
+    private int lastGoodCount;
     private long firstNew;
     private Task saving = Task.CompletedTask;
     private bool disposed;
@@ -122,6 +127,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         history = components.History ?? new InMemorySampleHistory();
         this.options.CheckCapacity(history);
         sampler = components.Sampler ?? new UniformSampler(new SamplerOptions { Seed = this.options.Seed });
+        batches = new QuarantineFilter(sampler, quarantine);
         rule = components.UpdateRule ?? optimizer as IUpdateRule ?? new TorchOptimizerRule(optimizer);
         strategy = components.Strategy ?? new UpdateCompression(
             new TopKCompressor(this.options.Density), lookahead: UpdateCompression.LookaheadFor(this.options.Density));
@@ -151,6 +157,7 @@ public sealed partial class ProactiveTrainer : IDisposable
             trainingMode = new TrainingMode(model);
             device = trainable.Parameters[0].device;
             indices = new long[this.options.BatchSize];
+            lastGood = new long[this.options.BatchSize];
             firstNew = history.EndIndex;
         }
         catch
@@ -170,8 +177,15 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// <summary>What was measured of the deployed model on the arrivals, before they were trained on.</summary>
     public IPrequentialEvaluator Evaluator { get; }
 
-    /// <summary>How many samples are new: kept, but not trained on yet.</summary>
-    public long PendingSamples => history.EndIndex - Math.Max(firstNew, history.FirstIndex);
+    /// <summary>How many samples are new: kept, but not trained on yet. Those in quarantine don't count.</summary>
+    public long PendingSamples
+    {
+        get
+        {
+            var first = Math.Max(firstNew, history.FirstIndex);
+            return history.EndIndex - first - quarantine.CountFrom(first);
+        }
+    }
 
     /// <summary>How many samples are kept.</summary>
     public long SampleCount => history.Count;
@@ -185,7 +199,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         ObjectDisposedException.ThrowIf(disposed, this);
         if (PendingSamples > 0) throw new InvalidOperationException($"{PendingSamples} samples are new; take a step before adding older ones.");
-        history.Append(inputs, targets);
+        Keep(inputs, targets);
         firstNew = history.EndIndex;
     }
 
@@ -201,6 +215,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// The batch is empty, the counts differ, shape or dtype is not that of the samples before, a label is out of range, or the
     /// model or the loss does not accept them. Nothing was kept or counted.
     /// </exception>
+    /// <exception cref="UnusableLossException">The loss is not a single real number. Nothing was kept or counted.</exception>
     /// <exception cref="ObjectDisposedException">The trainer, or one of the tensors, is disposed.</exception>
     public ObserveResult Observe(Tensor inputs, Tensor targets)
     {
@@ -208,65 +223,71 @@ public sealed partial class ProactiveTrainer : IDisposable
         CheckArrivals(inputs, targets);
         using var scope = NewDisposeScope();
         var (predictions, loss) = options.EvaluateArrivals ? Evaluate(inputs, targets) : (null, null);
-        history.Append(inputs, targets);
+        Keep(inputs, targets);
         if (loss is not null) Evaluator.Observe(predictions, targets, loss);
         return new ObserveResult((int)inputs.shape[0], loss, PendingSamples, PendingSamples >= options.TriggerSize);
     }
 
     /// <summary>Takes one step: trains on a mini-batch of new and historical samples, and moves the deployed model.</summary>
     /// <returns>What it did. Dispose it when its update has been sent.</returns>
-    /// <exception cref="InvalidOperationException">There are no samples to train on.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// There are no samples to train on; or a parameter group was added to the optimizer after the trainer was made.
+    /// </exception>
+    /// <exception cref="UnusableLossException">The loss is not a single real number, or does not depend on a parameter that requires a gradient.</exception>
     /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
+    /// <exception cref="BatchFailedException">
+    /// The model, the loss or the history threw on the batch. An exception of the caller's own code that no sample is the reason
+    /// of is thrown as it is.
+    /// </exception>
     /// <exception cref="ObjectDisposedException">The trainer or the model is disposed.</exception>
     /// <remarks>
+    /// <para>
     /// Nothing of a step is on disk before the next checkpoint. After a crash the samples it trained on are new again, and the
     /// sampler draws as it did after the last checkpoint.
+    /// </para>
+    /// <para>
+    /// When a batch can't be trained on, everything is as it was before the step, and the samples that are the reason go into
+    /// quarantine (<see cref="QuarantinedSamples"/>). The new samples beside them stay new; where no sample is the reason, the
+    /// batch's new samples count as seen. Looking for them tries parts of the batch, so that model and loss are called some
+    /// more times. On a CUDA device a label out of range leaves the whole device context unusable, which nothing can mend but a
+    /// new process: check labels before, as a <see cref="ClassificationEvaluator"/> does.
+    /// </para>
+    /// <para>
     /// When the optimizer, the strategy or one of its parts throws, the deployed model is what the replicas have, but the trainer can't go on: it says so at every later call.
+    /// </para>
     /// </remarks>
     public StepResult Step()
     {
         ThrowIfUnusable();
+        ThrowIfParametersWereAdded();
         var clock = new PhaseClock();
         using var scope = NewDisposeScope();
-        var range = new SampleRange(history.FirstIndex, Math.Max(firstNew, history.FirstIndex), history.EndIndex);
-        var sampled = sampler.Sample(range, indices);
-        if (sampled.Count == 0) throw new InvalidOperationException("There are no samples to train on: call Observe or AddHistory first.");
-
-        using var batch = history.Gather(indices.AsSpan(0, sampled.Count));
-        var inputs = OnDevice(batch.Inputs);
-        var targets = OnDevice(batch.Targets);
-        clock.Lap(ref clock.Gather);
+        var sampled = batches.Sample(new SampleRange(history.FirstIndex, Math.Max(firstNew, history.FirstIndex), history.EndIndex), indices);
+        if (sampled.Count == 0) throw NoSamples();
 
         trainingMode.Enter();
         buffers.Save();
         ModelUpdate? update = null;
-        (SkipReason Reason, string Message)? problem;
+        StepProblem? problem;
         double loss;
         try
         {
-            trainable.Clear();
-            (loss, problem) = ComputeGradients(inputs, targets, ref clock);
-            if (problem is null)
-            {
-                update = Deploy(ref clock);
-            }
-            else
-            {
-                buffers.Restore();
-            }
+            (loss, problem) = Train(indices.AsSpan(0, sampled.Count), ref clock);
+            if (problem is null) update = Deploy(ref clock);
         }
-        catch
+        catch (Exception e) when (IsOfTheBatch(e))
         {
-            buffers.Restore();
+            firstNew = sampled.FirstNew;
             throw;
         }
         finally
         {
+            if (update is null) buffers.Restore();
             trainable.Clear();
         }
 
-        firstNew = sampled.FirstNew;
-        var result = new StepResult(loss, sampled.NewCount, sampled.HistoricalCount, update, problem?.Message, clock.Timings);
+        var quarantined = problem is null ? Count(sampled) : SetAside(sampled, problem);
+        var result = new StepResult(loss, sampled.NewCount, sampled.HistoricalCount, update, problem?.Message, clock.Timings, quarantined);
         Report(result, problem?.Reason);
         return result;
     }
@@ -277,6 +298,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// <returns>What the step did. Dispose it when its update has been sent.</returns>
     /// <exception cref="ArgumentException">As <see cref="Observe"/>.</exception>
     /// <exception cref="NonFiniteException">As <see cref="Step()"/>. The arrivals were kept.</exception>
+    /// <exception cref="BatchFailedException">As <see cref="Step()"/>. The arrivals were kept.</exception>
     public StepResult Step(Tensor inputs, Tensor targets)
     {
         Observe(inputs, targets);
@@ -286,17 +308,26 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// <summary>Predicts with the deployed model, in eval mode and without gradients: what a replica would answer.</summary>
     /// <param name="inputs">The inputs, <c>[N, ...]</c>. It stays the caller's.</param>
     /// <returns>The outputs, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">The model does not accept them.</exception>
     /// <exception cref="InvalidOperationException">The trainer was made without a way to predict.</exception>
     public Tensor Predict(Tensor inputs)
     {
         ThrowIfUnusable();
         ArgumentNullException.ThrowIfNull(inputs);
+        if (inputs.IsInvalid) throw new ObjectDisposedException(nameof(inputs));
         if (predict is null) throw new InvalidOperationException("The trainer was made without a function that predicts.");
         using var mode = trainingMode.Evaluate();
         using var guard = no_grad();
         using var state = deployed.Enter();
         using var scope = NewDisposeScope();
-        return predict(inputs.to(device)).MoveToOuterDisposeScope();
+        try
+        {
+            return predict(inputs.to(device)).MoveToOuterDisposeScope();
+        }
+        catch (ExternalException e)
+        {
+            throw new ArgumentException($"The model does not accept inputs {Shape(inputs)}: {FirstLine(e)}", nameof(inputs), e);
+        }
     }
 
     /// <summary>Copies the deployed model's state: where a replica starts.</summary>
@@ -376,7 +407,8 @@ public sealed partial class ProactiveTrainer : IDisposable
         {
             // Moments and residuals may have moved while the deployed model has not: going on would break the books.
             fault = e;
-            throw;
+            if (e is not ExternalException) throw;
+            throw new InvalidOperationException($"The optimizer or the strategy failed: {FirstLine(e)}", e);
         }
     }
 
@@ -413,37 +445,38 @@ public sealed partial class ProactiveTrainer : IDisposable
         Log.Stepped(logger, Deployed.Sequence, result.Loss, result.NewSamples, result.HistoricalSamples, result.CoordinatesChanged);
     }
 
-    /// <summary>The gradients of a batch; and where they are not finite, why.</summary>
-    private (double Loss, (SkipReason Reason, string Message)? Problem) ComputeGradients(Tensor inputs, Tensor targets, ref PhaseClock clock)
+    /// <summary>The gradients of a batch; and where it can't be trained on, why.</summary>
+    private (double Loss, StepProblem? Problem) ComputeGradients(Tensor inputs, Tensor targets, ref PhaseClock clock)
     {
         using var recording = enable_grad();
         Tensor loss;
+        double value;
         try
         {
             loss = batchLoss(inputs, targets);
+            value = ToScalar(loss);
         }
-        catch (ExternalException e)
+        catch (Exception e) when (IsOfTheBatch(e) && e is not UnusableLossException)
         {
-            throw new InvalidOperationException(
-                $"The model or its loss failed on a batch of inputs {Shape(inputs)} with targets {Shape(targets)}: {e.Message.Split('\n')[0]}", e);
+            return (double.NaN, Failure("The model or its loss", inputs, targets, e));
         }
 
-        var value = ToScalar(loss);
         clock.Lap(ref clock.Forward);
-        (SkipReason Reason, string Message)? problem = double.IsFinite(value) ? null : (SkipReason.NonFiniteLoss, $"The loss is {value}.");
-        string? parameter = null;
-        if (problem is null)
+        if (!double.IsFinite(value)) return (value, new StepProblem(SkipReason.NonFiniteLoss, $"The loss is {value}.") { Loss = value });
+        ThrowIfConstant(loss);
+        try
         {
             loss.backward();
-            if (!trainable.Collect(out parameter)) problem = (SkipReason.NonFiniteGradient, $"The gradient of '{parameter}' is not finite.");
-            clock.Lap(ref clock.Backward);
         }
-
-        if (problem is not null && options.NonFinite == NonFiniteHandling.Throw)
+        catch (Exception e) when (IsOfTheBatch(e))
         {
-            throw new NonFiniteException($"{problem.Value.Message} The model is as it was before the step.", value, parameter);
+            return (value, Failure("The backward pass", inputs, targets, e));
         }
 
+        var problem = trainable.Collect(out var parameter)
+            ? null
+            : new StepProblem(SkipReason.NonFiniteGradient, $"The gradient of '{parameter}' is not finite.") { Loss = value, Parameter = parameter };
+        clock.Lap(ref clock.Backward);
         return (value, problem);
     }
 
@@ -454,9 +487,9 @@ public sealed partial class ProactiveTrainer : IDisposable
         using var mode = trainingMode.Evaluate();
         using var guard = no_grad();
         using var state = deployed.Enter();
-        var (input, target) = (OnDevice(inputs), OnDevice(targets));
         try
         {
+            var (input, target) = (OnDevice(inputs), OnDevice(targets));
             var predictions = predict?.Invoke(input);
             Evaluator.Validate(predictions, target);
             var loss = ToScalar(predictions is not null && predictionLoss is not null ? predictionLoss(predictions, target) : batchLoss(input, target));
@@ -466,13 +499,15 @@ public sealed partial class ProactiveTrainer : IDisposable
         catch (ExternalException e)
         {
             throw new ArgumentException(
-                $"The model or its loss does not accept inputs {Shape(inputs)} with targets {Shape(targets)}: {e.Message.Split('\n')[0]}", e);
+                $"The model or its loss does not accept inputs {Shape(inputs)} with targets {Shape(targets)}: {FirstLine(e)}", e);
         }
     }
 
     private static double ToScalar(Tensor loss)
     {
-        if (loss.numel() != 1) throw new InvalidOperationException($"The loss must be a single number; it has the shape {Shape(loss)}. Take its mean.");
+        if (loss is null || loss.IsInvalid) throw new UnusableLossException("The loss must be a single number; it is null, or disposed of.");
+        if (loss.is_complex()) throw new UnusableLossException($"The loss must be a real number; it is {Shape(loss)}. Take its absolute value.");
+        if (loss.numel() != 1) throw new UnusableLossException($"The loss must be a single number; it has the shape {Shape(loss)}. Take its mean.");
         return loss.SingleNumber();
     }
 

@@ -33,6 +33,8 @@ internal sealed class ContinuousDLMetrics : IDisposable
     {
         SkipReason.NonFiniteLoss => "non_finite_loss",
         SkipReason.NonFiniteGradient => "non_finite_gradient",
+        SkipReason.Failure => "failure",
+        SkipReason.UnreadableSample => "unreadable_sample",
         _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "The reason has no name."),
     });
 
@@ -48,6 +50,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
     private readonly Meter? ownMeter;
     private readonly Counter<long> steps;
     private readonly Counter<long> skippedSteps;
+    private readonly Counter<long> quarantinedSamples;
     private readonly Counter<long> samples;
     private readonly Histogram<double> loss;
     private readonly Histogram<double> stepDuration;
@@ -70,6 +73,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
 
         steps = meter.CreateCounter<long>("continuousdl.steps", "{step}", "Iterations that trained the model.");
         skippedSteps = meter.CreateCounter<long>("continuousdl.skipped_steps", "{step}", "Iterations that changed nothing, by reason.");
+        quarantinedSamples = meter.CreateCounter<long>("continuousdl.quarantined_samples", "{sample}", "Samples that are never drawn again, by reason.");
         samples = meter.CreateCounter<long>("continuousdl.samples", "{sample}", "Samples trained on, by kind: new or historical.");
         loss = meter.CreateHistogram("continuousdl.loss", "1", "Mean loss of a mini-batch.",
             advice: Boundaries<double>(0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 100));
@@ -105,6 +109,10 @@ internal sealed class ContinuousDLMetrics : IDisposable
     /// <summary>Records an iteration that changed nothing.</summary>
     /// <param name="reason">Why.</param>
     public void RecordSkippedStep(SkipReason reason) => skippedSteps.Add(1, Reasons[(int)reason]);
+
+    /// <summary>Records a sample that was put into quarantine.</summary>
+    /// <param name="reason">What became of a batch with it.</param>
+    public void RecordQuarantinedSample(SkipReason reason) => quarantinedSamples.Add(1, Reasons[(int)reason]);
 
     /// <summary>Records a part of an iteration.</summary>
     /// <param name="phase">Which part.</param>

@@ -44,4 +44,7 @@ internal static partial class Log
 
     [LoggerMessage(13, LogLevel.Warning, "Sequence {Sequence} rolls the model back to an older state, of sequence {Older}")]
     public static partial void RolledBack(ILogger logger, long sequence, long older);
+
+    [LoggerMessage(20, LogLevel.Warning, "Sample {Index} was put into quarantine after sequence {Sequence}: {Problem}")]
+    public static partial void SampleQuarantined(ILogger logger, long index, long sequence, string problem);
 }

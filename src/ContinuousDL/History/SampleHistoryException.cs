@@ -4,7 +4,11 @@ namespace ContinuousDL.History;
 /// <remarks>What was damaged is never guessed: samples that can't be shown to be whole are not given out.</remarks>
 public sealed class SampleHistoryException : IOException
 {
-    internal SampleHistoryException(string message, Exception? inner = null, long? sampleIndex = null)
+    /// <summary>Makes the exception.</summary>
+    /// <param name="message">What is wrong.</param>
+    /// <param name="inner">What it was noticed by, if anything.</param>
+    /// <param name="sampleIndex">The index of the sample that is damaged, where it is about a single one.</param>
+    public SampleHistoryException(string message, Exception? inner = null, long? sampleIndex = null)
         : base(message, inner) => SampleIndex = sampleIndex;
 
     /// <summary>The index of the sample that is damaged; null where it is not about a single one.</summary>

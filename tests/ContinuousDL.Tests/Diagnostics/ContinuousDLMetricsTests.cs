@@ -98,6 +98,16 @@ public class ContinuousDLMetricsTests
     }
 
     [Test]
+    public void RecordQuarantinedSample_names_every_reason()
+    {
+        foreach (var reason in Enum.GetValues<SkipReason>()) metrics.RecordQuarantinedSample(reason);
+
+        measurements.Should().OnlyContain(m => m.Instrument == "continuousdl.quarantined_samples" && m.Value == 1);
+        measurements.Select(m => m.Tag).Should().Equal(
+            "reason=non_finite_loss", "reason=non_finite_gradient", "reason=failure", "reason=unreadable_sample");
+    }
+
+    [Test]
     public void What_replicas_do_is_recorded_with_their_name()
     {
         var replica = new KeyValuePair<string, object?>("replica", "eu-1");
@@ -183,7 +193,7 @@ public class ContinuousDLMetricsTests
 
         new ContinuousDLMetrics().Dispose();
 
-        published.Should().HaveCount(12);
+        published.Should().HaveCount(13);
         ended.Should().Contain(published);
     }
 

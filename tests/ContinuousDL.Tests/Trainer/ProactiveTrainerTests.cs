@@ -220,7 +220,7 @@ public class ProactiveTrainerTests
         if (handling == NonFiniteHandling.Throw)
         {
             trainer.Invoking(t => t.Step()).Should().Throw<NonFiniteException>().WithMessage("*loss is NaN*");
-            trainer.PendingSamples.Should().Be(4);
+            trainer.PendingSamples.Should().Be(0, "all new samples are in quarantine");
         }
         else
         {
@@ -231,6 +231,7 @@ public class ProactiveTrainerTests
             trainer.PendingSamples.Should().Be(0);
         }
 
+        trainer.QuarantinedSamples.Select(s => s.Index).Should().Equal(20, 21, 22, 23);
         TestModels.State(model).Should().Equal(state);
         memory.Accumulated.ToArray().Should().Equal(owed);
         State(optimizer).Should().Equal(moments);
