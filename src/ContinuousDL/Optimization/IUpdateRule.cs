@@ -12,7 +12,10 @@ namespace ContinuousDL.Optimization;
 /// </remarks>
 public interface IUpdateRule : IDisposable
 {
-    /// <summary>The parameters that are updated, in a fixed order. They stay the module's own.</summary>
+    /// <summary>
+    /// The parameters that are updated, in a fixed order, and those that were added after the rule was given to a trainer behind
+    /// them: the trainer then refuses to step. They stay the module's own.
+    /// </summary>
     IReadOnlyList<Parameter> Parameters { get; }
 
     /// <summary>

@@ -25,6 +25,8 @@ namespace ContinuousDL.Optimization;
 public sealed class TorchOptimizerRule : IUpdateRule
 {
     private readonly Optimizer optimizer;
+    private readonly Parameter[] parameters;
+    private readonly int groupCount;
     private readonly Difference[] differences;
     private bool disposed;
 
@@ -36,17 +38,18 @@ public sealed class TorchOptimizerRule : IUpdateRule
         ArgumentNullException.ThrowIfNull(optimizer);
         if (optimizer is LBFGS) throw new ArgumentException("LBFGS evaluates the loss several times in a step; use an optimizer that steps once.", nameof(optimizer));
         this.optimizer = optimizer;
-        Parameters = [.. optimizer.parameters()];
-        foreach (var parameter in Parameters)
+        parameters = [.. optimizer.parameters()];
+        foreach (var parameter in parameters)
         {
             if (!Scalars.IsTrainable(parameter.dtype)) throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained.", nameof(optimizer));
         }
 
-        differences = [.. Parameters.Select(p => new Difference(p))];
+        groupCount = optimizer.ParamGroups.Count();
+        differences = [.. parameters.Select(p => new Difference(p))];
     }
 
     /// <inheritdoc />
-    public IReadOnlyList<Parameter> Parameters { get; }
+    public IReadOnlyList<Parameter> Parameters => optimizer.ParamGroups.Count() == groupCount ? parameters : [.. optimizer.parameters()];
 
     /// <inheritdoc />
     public bool ReadsParameterGradients => true;

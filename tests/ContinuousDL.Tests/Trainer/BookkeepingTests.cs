@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
@@ -76,7 +77,7 @@ public class BookkeepingTests
         using var optimizer = new FusedSgd(model.parameters(), 0.1);
         using var trainer = new ProactiveTrainer(
             model, nn.CrossEntropyLoss(), optimizer, new ProactiveTrainerOptions { BatchSize = 8 },
-            new ProactiveTrainerComponents { Strategy = new UpdateCompression(new Broken()) });
+            new ProactiveTrainerComponents { Strategy = new UpdateCompression(new Broken(() => throw new TimeZoneNotFoundException())) });
         using var scope = NewDisposeScope();
         var (inputs, targets) = TestModels.Arrivals(8, 1);
         trainer.Invoking(t => t.Step(inputs, targets)).Should().Throw<TimeZoneNotFoundException>();
@@ -107,17 +108,101 @@ public class BookkeepingTests
         make.Should().Throw<ArgumentException>().WithMessage("*hidden.weight*more than once*");
     }
 
-    [Test]
-    public void A_parameter_group_added_later_is_noticed()
+    [TestCase(false)]
+    [TestCase(true)]
+    public void A_parameter_group_added_later_is_noticed_before_anything_has_changed(bool fused)
     {
         using var a = nn.Parameter(zeros(2));
         using var b = nn.Parameter(zeros(2));
         using var model = new Holder(a, b);
-        using var optimizer = optim.SGD([a], 0.1);
+        using optim.Optimizer optimizer = fused ? new FusedSgd([a], 0.1) : optim.SGD([a], 0.1);
         using var trainer = Make(model, (_, _) => a.sum() + b.sum(), optimizer, new UpdateCompression(new TopKCompressor(1)));
         StepOnce(trainer);
-        optimizer.add_param_group(new SGD.ParamGroup([b], 0.1));
-        trainer.Invoking(StepOnce).Should().Throw<InvalidOperationException>().WithMessage("*added to the optimizer*");
+        var state = TestModels.State(model);
+        optimizer.add_param_group(fused ? new ParamGroup<FusedSgdOptions>([b]) : new SGD.ParamGroup([b], 0.1));
+        for (var attempt = 0; attempt < 2; attempt++)
+        {
+            trainer.Invoking(StepOnce).Should().Throw<InvalidOperationException>().WithMessage("1 parameters were added to the optimizer*Make a new trainer*");
+        }
+
+        TestModels.State(model).Should().Equal(state);
+        trainer.PendingSamples.Should().Be(2, "the samples wait for a trainer that can step");
+        trainer.CreateSnapshot().Sequence.Should().Be(1);
+        using var another = Make(model, (_, _) => a.sum() + b.sum(), optimizer, new UpdateCompression(new TopKCompressor(1)));
+        StepOnce(another);
+        b.detach().data<float>().Should().AllSatisfy(value => value.Should().BeNegative());
+    }
+
+    [TestCaseSource(nameof(UnusableLosses))]
+    public void A_loss_that_nothing_can_be_learned_from_says_so_and_the_trainer_goes_on(Func<Tensor, Tensor> spoil, string message)
+    {
+        using var parameter = nn.Parameter(ones(2));
+        using var model = new Holder(parameter);
+        using var optimizer = new FusedSgd(model.parameters(), 0.1);
+        var spoilt = true;
+        using var trainer = Make(
+            model, (_, _) => spoilt ? spoil(parameter) : parameter.sum(), optimizer, new UpdateCompression(new TopKCompressor(1)));
+        var state = TestModels.State(model);
+        trainer.Invoking(StepOnce).Should().Throw<UnusableLossException>().WithMessage(message);
+        TestModels.State(model).Should().Equal(state);
+        trainer.PendingSamples.Should().Be(0, "another batch may have a usable loss");
+        spoilt = false;
+        StepOnce(trainer);
+        trainer.Deployed.Sequence.Should().Be(1);
+        trainer.QuarantinedSamples.Should().BeEmpty();
+    }
+
+    [Test]
+    public void Backward_pass_that_fails_says_so_and_the_trainer_goes_on()
+    {
+        using var parameter = nn.Parameter(ones(2));
+        using var model = new Holder(parameter);
+        using var optimizer = new FusedSgd(model.parameters(), 0.1);
+        var spoilt = true;
+        using var trainer = Make(model, Loss, optimizer, new UpdateCompression(new TopKCompressor(1)));
+        trainer.Invoking(StepOnce).Should().Throw<BatchFailedException>().WithMessage("*backward pass*")
+            .Where(e => e.Quarantined.Count == 0 && e.InnerException != null);
+        spoilt = false;
+        StepOnce(trainer);
+        trainer.Deployed.Sequence.Should().Be(1);
+
+        Tensor Loss(Tensor inputs, Tensor targets)
+        {
+            var squares = parameter.exp();
+            var loss = squares.sum();
+            if (!spoilt) return loss;
+
+            // What the backward pass needs is changed in place, which libtorch notices there.
+            using var guard = no_grad();
+            _ = squares.zero_();
+            return loss;
+        }
+    }
+
+    [Test]
+    public void Native_error_in_a_step_of_the_optimizer_is_no_raw_one()
+    {
+        using var parameter = nn.Parameter(ones(2));
+        using var model = new Holder(parameter);
+        using var optimizer = new FusedSgd(model.parameters(), 0.1);
+        using var trainer = Make(model, (_, _) => parameter.sum(), optimizer, new UpdateCompression(new Broken(() => throw new ExternalException("native"))));
+        trainer.Invoking(StepOnce).Should().Throw<InvalidOperationException>().WithMessage("*optimizer or the strategy*native*").WithInnerException<ExternalException>();
+    }
+
+    [Test]
+    public void Inputs_that_the_model_does_not_accept_are_refused_by_predict()
+    {
+        using var model = TestModels.Mlp();
+        using var optimizer = new FusedSgd(model.parameters(), 0.1);
+        using var trainer = new ProactiveTrainer(model, nn.CrossEntropyLoss(), optimizer);
+        using var inputs = zeros(2, TestModels.Features + 1);
+        trainer.Invoking(t => t.Predict(inputs)).Should().Throw<ArgumentException>().WithParameterName("inputs");
+        var disposed = zeros(2, TestModels.Features);
+        disposed.Dispose();
+        trainer.Invoking(t => t.Predict(disposed)).Should().Throw<ObjectDisposedException>();
+        using var good = zeros(2, TestModels.Features);
+        using var outputs = trainer.Predict(good);
+        outputs.shape.Should().Equal(2, TestModels.Classes);
     }
 
     [Test]
@@ -216,10 +301,24 @@ public class BookkeepingTests
         trainer.Step(inputs, targets).Dispose();
     }
 
-    /// <summary>A compressor that always fails, in a way nothing else does.</summary>
-    private sealed class Broken : IGradientCompressor
+    private static IEnumerable<TestCaseData> UnusableLosses()
     {
-        public void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result) => throw new TimeZoneNotFoundException();
+        (string Name, Func<Tensor, Tensor> Spoil, string Message)[] losses =
+        [
+            ("without a graph", p => p.detach().sum(), "*does not depend on any parameter*"),
+            ("made of a number", _ => tensor(0.5f), "*does not depend on any parameter*"),
+            ("of integers", p => p.to(ScalarType.Int64).sum(), "*does not depend on any parameter*"),
+            ("complex", p => p.to(ScalarType.ComplexFloat32).sum(), "*real number*"),
+            ("several numbers", p => p.mul(p), "*single number*"),
+            ("null", _ => null!, "*null*"),
+        ];
+        return losses.Select(l => new TestCaseData(l.Spoil, l.Message).SetArgDisplayNames(l.Name));
+    }
+
+    /// <summary>A compressor that always fails.</summary>
+    private sealed class Broken(Action fail) : IGradientCompressor
+    {
+        public void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result) => fail();
     }
 
     /// <summary>A module that is nothing but parameters.</summary>
