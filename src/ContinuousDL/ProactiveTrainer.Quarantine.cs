@@ -71,6 +71,7 @@ public sealed partial class ProactiveTrainer
         }
 
         Report(found);
+
         // Without a sample to blame, taking the same new samples again would fail again, for ever.
         if (found.Length == 0) firstNew = sampled.FirstNew;
         if (options.NonFinite == NonFiniteHandling.Throw || (problem.Cause is not null && found.Length == 0)) problem.Throw(found);
@@ -165,10 +166,10 @@ public sealed partial class ProactiveTrainer
 
     private void ThrowIfParametersWereAdded()
     {
-        var added = rule.Parameters.Count - trainable.Parameters.Count;
-        if (added == 0) return;
+        var count = rule.Parameters.Count;
+        if (count == trainable.Parameters.Count) return;
         throw new InvalidOperationException(
-            $"{added} parameters were added to the optimizer after the trainer was made of it, which trains {trainable.Parameters.Count}. "
+            $"Parameters were added to the optimizer after the trainer was made of it: it had {trainable.Parameters.Count}, and has {count}. "
             + "Nothing has changed. Make a new trainer of the model and the optimizer as they are now.");
     }
 

@@ -122,7 +122,7 @@ public class BookkeepingTests
         optimizer.add_param_group(fused ? new ParamGroup<FusedSgdOptions>([b]) : new SGD.ParamGroup([b], 0.1));
         for (var attempt = 0; attempt < 2; attempt++)
         {
-            trainer.Invoking(StepOnce).Should().Throw<InvalidOperationException>().WithMessage("1 parameters were added to the optimizer*Make a new trainer*");
+            trainer.Invoking(StepOnce).Should().Throw<InvalidOperationException>().WithMessage("Parameters were added to the optimizer*it had 1, and has 2*Make a new trainer*");
         }
 
         TestModels.State(model).Should().Equal(state);
