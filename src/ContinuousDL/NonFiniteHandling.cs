@@ -1,6 +1,6 @@
 namespace ContinuousDL;
 
-/// <summary>What a trainer does with a step whose loss or gradient is not finite. In either case model, moments and residuals stay as they were.</summary>
+/// <summary>What a trainer does with a step whose loss or gradient is not finite, or whose forward pass leaves such a value in a buffer. In either case model, moments and residuals stay as they were.</summary>
 public enum NonFiniteHandling
 {
     /// <summary>Throws a <see cref="NonFiniteException"/>. The new samples stay new: the next step takes them again.</summary>

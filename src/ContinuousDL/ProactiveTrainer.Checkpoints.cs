@@ -83,7 +83,7 @@ public sealed partial class ProactiveTrainer
     /// </returns>
     /// <remarks>
     /// <para>
-    /// A checkpoint has the trained model, all buffers included; the deployed model, its run and sequence; optimizer, residuals
+    /// A checkpoint has the trained model, all persistent buffers included; the deployed model, its run and sequence; optimizer, residuals
     /// and compressor; the sampler and which samples are new; the evaluator; TorchSharp's random state on the CPU. The samples
     /// are not part of it: a <see cref="MappedSampleHistory"/> has them anyway, and is flushed first; an
     /// <see cref="InMemorySampleHistory"/> has to be filled again, in the same order, before a trainer is restored with it.
@@ -169,6 +169,7 @@ public sealed partial class ProactiveTrainer
         {
             deployed.Take(older);
             strategy.Reset();
+            state.Settle();
         }
         catch (Exception e)
         {
@@ -351,6 +352,7 @@ public sealed partial class ProactiveTrainer
             throw;
         }
 
+        state.Settle();
         firstNew = savedFirstNew;
         Log.Restored(logger, sequence, PendingSamples);
     }

@@ -60,12 +60,15 @@ public sealed partial class ProactiveTrainer : IDisposable
     private readonly ModelTensors tensors;
     private readonly TrainableVector trainable;
     private readonly DeployedModel deployed;
-    private readonly BufferGuard buffers;
+    private readonly StateGuard state;
+    private readonly StateGuard evaluated;
     private readonly Device device;
     private readonly TrainingMode trainingMode;
     private readonly long[] indices;
     private long firstNew;
     private Task saving = Task.CompletedTask;
+    private bool hasStepped;
+    private bool hasEvaluated;
     private bool disposed;
     private Exception? fault;
 
@@ -145,7 +148,8 @@ public sealed partial class ProactiveTrainer : IDisposable
         try
         {
             strategy.Attach(trainable, rule, deployed);
-            buffers = new BufferGuard(tensors);
+            TensorSlot[] watched = [.. tensors.Slots, .. NonPersistentBuffers.Of(model, tensors.Slots)];
+            (state, evaluated) = (new StateGuard(watched), new StateGuard(watched));
             trainingMode = new TrainingMode(model);
             device = trainable.Parameters[0].device;
             indices = new long[this.options.BatchSize];
@@ -214,7 +218,8 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// <summary>Takes one step: trains on a mini-batch of new and historical samples, and moves the deployed model.</summary>
     /// <returns>What it did. Dispose it when its update has been sent.</returns>
     /// <exception cref="InvalidOperationException">There are no samples to train on.</exception>
-    /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
+    /// <exception cref="NonPersistentStateException">The forward pass changed a non-persistent buffer, and the options say to refuse that.</exception>
+    /// <exception cref="NonFiniteException">The loss, a gradient, or what the forward pass left in the model is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
     /// <exception cref="ObjectDisposedException">The trainer or the model is disposed.</exception>
     /// <remarks>
     /// Nothing of a step is on disk before the next checkpoint. After a crash the samples it trained on are new again, and the
@@ -236,7 +241,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         clock.Lap(ref clock.Gather);
 
         trainingMode.Enter();
-        buffers.Save();
+        state.Save(hasStepped ? null : static _ => true);
         ModelUpdate? update = null;
         (SkipReason Reason, string Message)? problem;
         double loss;
@@ -247,15 +252,16 @@ public sealed partial class ProactiveTrainer : IDisposable
             if (problem is null)
             {
                 update = Deploy(ref clock);
+                state.Settle();
             }
             else
             {
-                buffers.Restore();
+                state.Restore();
             }
         }
         catch
         {
-            buffers.Restore();
+            state.Restore();
             throw;
         }
         finally
@@ -290,11 +296,11 @@ public sealed partial class ProactiveTrainer : IDisposable
         ThrowIfUnusable();
         ArgumentNullException.ThrowIfNull(inputs);
         if (predict is null) throw new InvalidOperationException("The trainer was made without a function that predicts.");
-        using var mode = trainingMode.Evaluate();
-        using var guard = no_grad();
-        using var state = deployed.Enter();
-        using var scope = NewDisposeScope();
-        return predict(inputs.to(device)).MoveToOuterDisposeScope();
+        return WithDeployed(() =>
+        {
+            using var scope = NewDisposeScope();
+            return predict(inputs.to(device)).MoveToOuterDisposeScope();
+        });
     }
 
     /// <summary>Copies the deployed model's state: where a replica starts.</summary>
@@ -319,6 +325,8 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         strategy.Dispose();
         deployed.Dispose();
+        state.Dispose();
+        evaluated.Dispose();
         metrics.Dispose();
         if (rule is not Optimizer) rule.Dispose();
     }
@@ -364,7 +372,12 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         try
         {
-            using (no_grad()) strategy.Step();
+            using (no_grad())
+            {
+                deployed.TakeMoves(state);
+                strategy.Step();
+            }
+
             clock.Lap(ref clock.Update);
             var update = deployed.Commit();
             clock.Lap(ref clock.Deploy);
@@ -373,6 +386,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         catch (Exception e)
         {
             // Moments and residuals may have moved while the deployed model has not: going on would break the books.
+            deployed.Abandon();
             fault = e;
             throw;
         }
@@ -434,6 +448,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         {
             loss.backward();
             if (!trainable.Collect(out parameter)) problem = (SkipReason.NonFiniteGradient, $"The gradient of '{parameter}' is not finite.");
+            else problem = CheckState(out parameter);
             clock.Lap(ref clock.Backward);
         }
 
@@ -445,26 +460,91 @@ public sealed partial class ProactiveTrainer : IDisposable
         return (value, problem);
     }
 
+    /// <summary>
+    /// Looks at what the forward pass did to the model's own tensors. A value that is not finite would spoil every replica, and
+    /// itself for good where it is averaged: the step is refused then, as for a gradient.
+    /// </summary>
+    /// <param name="tensor">The name of the first one with such a value, or null.</param>
+    /// <exception cref="NonPersistentStateException">A non-persistent buffer was changed, and the options say to refuse that.</exception>
+    private (SkipReason Reason, string Message)? CheckState(out string? tensor)
+    {
+        state.Look();
+        hasStepped = true;
+        tensor = state.FirstNonFinite(tensors.Slots.Length);
+        if (tensor is not null) return (SkipReason.NonFiniteState, $"The forward pass left a value in '{tensor}' that is not finite, though the loss and the gradients are.");
+        for (var i = tensors.Slots.Length; options.NonPersistentBuffers == NonPersistentBufferHandling.Refuse && i < state.Count; i++)
+        {
+            if (state.IsTouched(i)) throw new NonPersistentStateException(state.NameOf(i));
+        }
+
+        return null;
+    }
+
     /// <summary>Evaluates the deployed model on arrivals, and checks them, without counting anything yet.</summary>
     private (Tensor? Predictions, double? Loss) Evaluate(Tensor inputs, Tensor targets)
     {
         var start = Stopwatch.GetTimestamp();
-        using var mode = trainingMode.Evaluate();
-        using var guard = no_grad();
-        using var state = deployed.Enter();
         var (input, target) = (OnDevice(inputs), OnDevice(targets));
         try
         {
-            var predictions = predict?.Invoke(input);
-            Evaluator.Validate(predictions, target);
-            var loss = ToScalar(predictions is not null && predictionLoss is not null ? predictionLoss(predictions, target) : batchLoss(input, target));
+            var result = WithDeployed(() =>
+            {
+                var predictions = predict?.Invoke(input);
+                Evaluator.Validate(predictions, target);
+                return (predictions, ToScalar(predictions is not null && predictionLoss is not null ? predictionLoss(predictions, target) : batchLoss(input, target)));
+            });
             metrics.RecordPhase(StepPhase.Evaluate, Stopwatch.GetElapsedTime(start));
-            return (predictions, loss);
+            return result;
         }
         catch (ExternalException e)
         {
             throw new ArgumentException(
                 $"The model or its loss does not accept inputs {Shape(inputs)} with targets {Shape(targets)}: {e.Message.Split('\n')[0]}", e);
+        }
+    }
+
+    /// <summary>
+    /// Does something with the model as the replicas have it, in eval mode and without gradients. Afterwards the model has its
+    /// trained values, and whatever a forward pass wrote to the model's own tensors is put back.
+    /// </summary>
+    private T WithDeployed<T>(Func<T> evaluate)
+    {
+        state.Note();
+        try
+        {
+            using var mode = trainingMode.Evaluate();
+            using var guard = no_grad();
+            using var swap = deployed.Enter(state);
+            evaluated.Settle();
+            evaluated.Save(hasEvaluated ? null : i => i >= tensors.Slots.Length || !deployed.IsApart(i));
+            try
+            {
+                var result = evaluate();
+                hasEvaluated = true;
+                return result;
+            }
+            finally
+            {
+                evaluated.Look();
+                evaluated.Restore();
+            }
+        }
+        finally
+        {
+            SettleAfterEvaluation();
+        }
+    }
+
+    /// <summary>
+    /// What evaluating wrote to the model has been put back, so that it is no change for the next step; except for what was not
+    /// known to change and is trained and deployed in one: that is deployed with the next update.
+    /// </summary>
+    private void SettleAfterEvaluation()
+    {
+        for (var i = 0; i < state.Count; i++)
+        {
+            var isPutBack = !evaluated.IsTouched(i) || evaluated.Before(i) is not null || (i < tensors.Slots.Length && deployed.IsApart(i));
+            if (isPutBack && !state.WasTouched(i)) state.Settle(i);
         }
     }
 

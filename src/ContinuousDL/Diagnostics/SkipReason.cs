@@ -8,4 +8,7 @@ internal enum SkipReason
 
     /// <summary>A gradient held NaN or an infinity.</summary>
     NonFiniteGradient,
+
+    /// <summary>The forward pass left NaN or an infinity in a buffer, or in a parameter that it moves.</summary>
+    NonFiniteState,
 }
