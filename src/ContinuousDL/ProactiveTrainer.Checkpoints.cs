@@ -97,14 +97,16 @@ public sealed partial class ProactiveTrainer
     /// one before the next where the disk is slow. Disposing the trainer waits for them.
     /// </para>
     /// </remarks>
+    /// <exception cref="InvalidOperationException">Something else than the trainer has written to a parameter since the last step; the message names it.</exception>
     /// <exception cref="NotSupportedException">The optimizer does not offer its state.</exception>
     public Task SaveCheckpointAsync(string path, CancellationToken cancellationToken = default)
     {
         ThrowIfUnusable();
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (cancellationToken.IsCancellationRequested) return Task.FromCanceled(cancellationToken);
-        var state = CopyState();
-        return saving = WriteAsync(saving, Path.GetFullPath(path), state, deployed.Sequence, cancellationToken);
+        deployed.ThrowIfMoved(state);
+        var copy = CopyState();
+        return saving = WriteAsync(saving, Path.GetFullPath(path), copy, deployed.Sequence, cancellationToken);
     }
 
     /// <summary>

@@ -82,10 +82,11 @@ internal sealed class BufferDeployer
 
         public void Read()
         {
-            isChanged = !trained.HasSameValues(deployed);
+            isChanged = !(trained.TryView(out var now) && deployed.TryView(out var before) && now.SequenceEqual(before));
             if (!isChanged) return;
             trained.ReadAll(current);
             deployed.ReadAll(previous);
+            isChanged = !current.AsSpan().SequenceEqual(previous);
         }
 
         public float RelativeChange(int i)

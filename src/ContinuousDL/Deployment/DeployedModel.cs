@@ -322,6 +322,18 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         slots[i] = TensorSlot.Of(slots[i].Entry, copy);
     }
 
+    /// <summary>Refuses to go on where something else than the trainer has written to a parameter since the last step, so that it is no longer what is deployed, or owed.</summary>
+    /// <exception cref="InvalidOperationException">It has.</exception>
+    internal void ThrowIfMoved(StateGuard guard)
+    {
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (!guard.IsCountedChange(i) || (IsApart(i) && !isTrainable[i])) continue;
+            throw new InvalidOperationException(
+                $"The parameter '{slots[i].Entry.Name}' was written to since the last step, by something else than the trainer, and replicas do not have that yet. Take a step first.");
+        }
+    }
+
     /// <summary>Whether the optimizer has a tensor, and yet gets no gradient of it.</summary>
     private bool IsFrozen(int tensor) => isTrainable[tensor] && !trained.Slots[tensor].Tensor.requires_grad;
 

@@ -81,8 +81,8 @@ public sealed class ModelReplica<TModule> : IDisposable
 
     /// <summary>Uses the model: it stays at one sequence until the result is disposed.</summary>
     /// <returns>
-    /// A lease on the module. Dispose it soon: the second next update waits for it and, where the model writes to its own tensors in
-    /// eval mode, so does the next lease on another thread.
+    /// A lease on the module. Dispose it soon: the second next update waits for it. Where the model writes to its own tensors in
+    /// eval mode, the next update does, and so does the next lease on another thread.
     /// </returns>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     /// <exception cref="ReplicaDivergedException">A prediction has changed the model, and no copy was left to put it back from; the message names what changed. A snapshot helps.</exception>

@@ -188,6 +188,25 @@ public class ModelStateTests
     }
 
     [TestCaseSource(nameof(Strategies))]
+    public void A_checkpoint_waits_until_what_somebody_wrote_to_a_parameter_is_deployed(Func<IDeploymentStrategy> strategy)
+    {
+        using var folder = new TemporaryFolder();
+        var path = Path.Combine(folder.Path, "checkpoint");
+        using var model = new MeanTeacher { WarmUp = int.MaxValue };
+        using var trainer = Make(model, strategy());
+        trainer.Step().Dispose();
+        using (no_grad())
+        {
+            using Scalar half = 0.5;
+            _ = model.quick.weight.mul_(half);
+        }
+
+        trainer.Invoking(t => t.SaveCheckpoint(path)).Should().Throw<InvalidOperationException>().WithMessage("*'quick.weight'*");
+        trainer.Step().Dispose();
+        trainer.SaveCheckpoint(path);
+    }
+
+    [TestCaseSource(nameof(Strategies))]
     public void A_restored_trainer_goes_on_with_moved_parameters_to_the_bit(Func<IDeploymentStrategy> strategy)
     {
         using var folder = new TemporaryFolder();
