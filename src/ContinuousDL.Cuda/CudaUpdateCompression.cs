@@ -135,6 +135,12 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         ObjectDisposedException.ThrowIf(disposed, this);
         using var scope = NewDisposeScope();
         using var guard = no_grad();
+        for (var t = 0; t < copies.Length; t++)
+        {
+            // Without a look-ahead, what a forward pass moves is deployed as it is: it is no update of the optimizer's.
+            if (vector!.HasMoved[t]) Follow(t);
+        }
+
         RunOptimizer();
         var k = compressor is TopKCompressor topK ? topK.NextCount(vector!.Layout.Length) : 0;
         if (selector is not null)

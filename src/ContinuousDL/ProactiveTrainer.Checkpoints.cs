@@ -83,7 +83,7 @@ public sealed partial class ProactiveTrainer
     /// </returns>
     /// <remarks>
     /// <para>
-    /// A checkpoint has the trained model, all buffers included; the deployed model, its run and sequence; optimizer, residuals
+    /// A checkpoint has the trained model, all persistent buffers included; the deployed model, its run and sequence; optimizer, residuals
     /// and compressor; the sampler and which samples are new or in quarantine; the evaluator; TorchSharp's random state on the CPU. The samples
     /// are not part of it: a <see cref="MappedSampleHistory"/> has them anyway, and is flushed first; an
     /// <see cref="InMemorySampleHistory"/> has to be filled again, in the same order, before a trainer is restored with it.
@@ -97,14 +97,16 @@ public sealed partial class ProactiveTrainer
     /// one before the next where the disk is slow. Disposing the trainer waits for them.
     /// </para>
     /// </remarks>
+    /// <exception cref="InvalidOperationException">Something else than the trainer has written to a parameter since the last step; the message names it.</exception>
     /// <exception cref="NotSupportedException">The optimizer does not offer its state.</exception>
     public Task SaveCheckpointAsync(string path, CancellationToken cancellationToken = default)
     {
         ThrowIfUnusable();
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (cancellationToken.IsCancellationRequested) return Task.FromCanceled(cancellationToken);
-        var state = CopyState();
-        return saving = WriteAsync(saving, Path.GetFullPath(path), state, deployed.Sequence, cancellationToken);
+        deployed.ThrowIfMoved(state);
+        var copy = CopyState();
+        return saving = WriteAsync(saving, Path.GetFullPath(path), copy, deployed.Sequence, cancellationToken);
     }
 
     /// <summary>
@@ -169,6 +171,7 @@ public sealed partial class ProactiveTrainer
         {
             deployed.Take(older);
             strategy.Reset();
+            state.Settle();
         }
         catch (Exception e)
         {
@@ -353,6 +356,7 @@ public sealed partial class ProactiveTrainer
             throw;
         }
 
+        state.Settle();
         firstNew = savedFirstNew;
         Log.Restored(logger, sequence, PendingSamples);
     }

@@ -132,6 +132,7 @@ public sealed partial class ProactiveTrainer
     {
         using var scope = NewDisposeScope();
         random.set_rng_state(randomState);
+        state.Save(hasStepped ? null : static _ => true);
         try
         {
             var clock = new PhaseClock();
@@ -143,7 +144,7 @@ public sealed partial class ProactiveTrainer
         }
         finally
         {
-            buffers.Restore();
+            state.Restore();
             trainable.Clear();
         }
     }

@@ -62,7 +62,8 @@ public sealed partial class ProactiveTrainer : IDisposable
     private readonly ModelTensors tensors;
     private readonly TrainableVector trainable;
     private readonly DeployedModel deployed;
-    private readonly BufferGuard buffers;
+    private readonly StateGuard state;
+    private readonly StateGuard evaluated;
     private readonly Device device;
     private readonly TrainingMode trainingMode;
     private readonly SampleQuarantine quarantine = new();
@@ -72,6 +73,8 @@ public sealed partial class ProactiveTrainer : IDisposable
     private int lastGoodCount;
     private long firstNew;
     private Task saving = Task.CompletedTask;
+    private bool hasStepped;
+    private bool hasEvaluated;
     private bool disposed;
     private Exception? fault;
 
@@ -153,7 +156,8 @@ public sealed partial class ProactiveTrainer : IDisposable
         try
         {
             strategy.Attach(trainable, rule, deployed);
-            buffers = new BufferGuard(tensors);
+            TensorSlot[] watched = [.. tensors.Slots, .. NonPersistentBuffers.Of(model, tensors.Slots)];
+            (state, evaluated) = (new StateGuard(watched), new StateGuard(watched));
             trainingMode = new TrainingMode(model);
             device = trainable.Parameters[0].device;
             indices = new long[this.options.BatchSize];
@@ -234,11 +238,12 @@ public sealed partial class ProactiveTrainer : IDisposable
     /// There are no samples to train on; or a parameter group was added to the optimizer after the trainer was made.
     /// </exception>
     /// <exception cref="UnusableLossException">The loss is not a single real number, or does not depend on a parameter that requires a gradient.</exception>
-    /// <exception cref="NonFiniteException">The loss or a gradient is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
+    /// <exception cref="NonFiniteException">The loss, a gradient, or what the forward pass left in the model is not finite, and the options say to throw; or the update is not, although the gradient was.</exception>
     /// <exception cref="BatchFailedException">
     /// The model, the loss or the history threw on the batch. An exception of the caller's own code that no sample is the reason
     /// of is thrown as it is.
     /// </exception>
+    /// <exception cref="NonPersistentStateException">The forward pass changed a non-persistent buffer, and the options say to refuse that.</exception>
     /// <exception cref="ObjectDisposedException">The trainer or the model is disposed.</exception>
     /// <remarks>
     /// <para>
@@ -266,14 +271,18 @@ public sealed partial class ProactiveTrainer : IDisposable
         if (sampled.Count == 0) throw NoSamples();
 
         trainingMode.Enter();
-        buffers.Save();
+        state.Save(hasStepped ? null : static _ => true);
         ModelUpdate? update = null;
         StepProblem? problem;
         double loss;
         try
         {
             (loss, problem) = Train(indices.AsSpan(0, sampled.Count), ref clock);
-            if (problem is null) update = Deploy(ref clock);
+            if (problem is null)
+            {
+                update = Deploy(ref clock);
+                state.Settle();
+            }
         }
         catch (Exception e) when (IsOfTheBatch(e))
         {
@@ -282,7 +291,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         }
         finally
         {
-            if (update is null) buffers.Restore();
+            if (update is null) state.Restore();
             trainable.Clear();
         }
 
@@ -316,13 +325,13 @@ public sealed partial class ProactiveTrainer : IDisposable
         ArgumentNullException.ThrowIfNull(inputs);
         if (inputs.IsInvalid) throw new ObjectDisposedException(nameof(inputs));
         if (predict is null) throw new InvalidOperationException("The trainer was made without a function that predicts.");
-        using var mode = trainingMode.Evaluate();
-        using var guard = no_grad();
-        using var state = deployed.Enter();
-        using var scope = NewDisposeScope();
         try
         {
-            return predict(inputs.to(device)).MoveToOuterDisposeScope();
+            return WithDeployed(() =>
+            {
+                using var scope = NewDisposeScope();
+                return predict(inputs.to(device)).MoveToOuterDisposeScope();
+            });
         }
         catch (ExternalException e)
         {
@@ -352,6 +361,8 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         strategy.Dispose();
         deployed.Dispose();
+        state.Dispose();
+        evaluated.Dispose();
         metrics.Dispose();
         if (rule is not Optimizer) rule.Dispose();
     }
@@ -397,7 +408,12 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         try
         {
-            using (no_grad()) strategy.Step();
+            using (no_grad())
+            {
+                deployed.TakeMoves(state);
+                strategy.Step();
+            }
+
             clock.Lap(ref clock.Update);
             var update = deployed.Commit();
             clock.Lap(ref clock.Deploy);
@@ -406,6 +422,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         catch (Exception e)
         {
             // Moments and residuals may have moved while the deployed model has not: going on would break the books.
+            deployed.Abandon();
             fault = e;
             if (e is not ExternalException) throw;
             throw new InvalidOperationException($"The optimizer or the strategy failed: {FirstLine(e)}", e);
@@ -474,32 +491,104 @@ public sealed partial class ProactiveTrainer : IDisposable
         }
 
         var problem = trainable.Collect(out var parameter)
-            ? null
+            ? CheckState(value)
             : new StepProblem(SkipReason.NonFiniteGradient, $"The gradient of '{parameter}' is not finite.") { Loss = value, Parameter = parameter };
         clock.Lap(ref clock.Backward);
         return (value, problem);
+    }
+
+    /// <summary>
+    /// Looks at what the forward pass did to the model's own tensors. A value that is not finite would spoil every replica, and
+    /// itself for good where it is averaged: the step is refused then, as for a gradient.
+    /// </summary>
+    /// <param name="loss">The loss of the batch.</param>
+    /// <returns>What is wrong; null where nothing is.</returns>
+    /// <exception cref="NonPersistentStateException">A non-persistent buffer was changed, and the options say to refuse that.</exception>
+    private StepProblem? CheckState(double loss)
+    {
+        state.Look();
+        hasStepped = true;
+        if (state.FirstNonFinite(tensors.Slots.Length) is { } tensor)
+        {
+            return new StepProblem(
+                SkipReason.NonFiniteState,
+                $"The forward pass left a value in '{tensor}' that is not finite, though the loss and the gradients are.")
+            { Loss = loss, Parameter = tensor };
+        }
+
+        for (var i = tensors.Slots.Length; options.NonPersistentBuffers == NonPersistentBufferHandling.Refuse && i < state.Count; i++)
+        {
+            if (state.IsTouched(i)) throw new NonPersistentStateException(state.NameOf(i));
+        }
+
+        return null;
     }
 
     /// <summary>Evaluates the deployed model on arrivals, and checks them, without counting anything yet.</summary>
     private (Tensor? Predictions, double? Loss) Evaluate(Tensor inputs, Tensor targets)
     {
         var start = Stopwatch.GetTimestamp();
-        using var mode = trainingMode.Evaluate();
-        using var guard = no_grad();
-        using var state = deployed.Enter();
         try
         {
             var (input, target) = (OnDevice(inputs), OnDevice(targets));
-            var predictions = predict?.Invoke(input);
-            Evaluator.Validate(predictions, target);
-            var loss = ToScalar(predictions is not null && predictionLoss is not null ? predictionLoss(predictions, target) : batchLoss(input, target));
+            var result = WithDeployed(() =>
+            {
+                var predictions = predict?.Invoke(input);
+                Evaluator.Validate(predictions, target);
+                return (predictions, ToScalar(predictions is not null && predictionLoss is not null ? predictionLoss(predictions, target) : batchLoss(input, target)));
+            });
             metrics.RecordPhase(StepPhase.Evaluate, Stopwatch.GetElapsedTime(start));
-            return (predictions, loss);
+            return result;
         }
         catch (ExternalException e)
         {
             throw new ArgumentException(
                 $"The model or its loss does not accept inputs {Shape(inputs)} with targets {Shape(targets)}: {FirstLine(e)}", e);
+        }
+    }
+
+    /// <summary>
+    /// Does something with the model as the replicas have it, in eval mode and without gradients. Afterwards the model has its
+    /// trained values, and whatever a forward pass wrote to the model's own tensors is put back.
+    /// </summary>
+    private T WithDeployed<T>(Func<T> evaluate)
+    {
+        state.Note();
+        try
+        {
+            using var mode = trainingMode.Evaluate();
+            using var guard = no_grad();
+            using var swap = deployed.Enter(state);
+            evaluated.Settle();
+            evaluated.Save(hasEvaluated ? null : i => i >= tensors.Slots.Length || !deployed.IsApart(i));
+            try
+            {
+                var result = evaluate();
+                hasEvaluated = true;
+                return result;
+            }
+            finally
+            {
+                evaluated.Look();
+                evaluated.Restore();
+            }
+        }
+        finally
+        {
+            SettleAfterEvaluation();
+        }
+    }
+
+    /// <summary>
+    /// What evaluating wrote to the model has been put back, so that it is no change for the next step; except for what was not
+    /// known to change and is trained and deployed in one: that is deployed with the next update.
+    /// </summary>
+    private void SettleAfterEvaluation()
+    {
+        for (var i = 0; i < state.Count; i++)
+        {
+            var isPutBack = !evaluated.IsTouched(i) || evaluated.Before(i) is not null || (i < tensors.Slots.Length && deployed.IsApart(i));
+            if (isPutBack && !state.WasTouched(i)) state.Settle(i);
         }
     }
 

@@ -30,7 +30,7 @@ public sealed class ProactiveTrainerOptions
     /// <summary>Whether arrivals are evaluated before they are kept (test-then-train). <value>True.</value></summary>
     public bool EvaluateArrivals { get; set; } = true;
 
-    /// <summary>What to do when a loss or gradient is not finite, or a step fails because of certain samples. <value><see cref="NonFiniteHandling.Throw"/>.</value></summary>
+    /// <summary>What to do when a loss or gradient is not finite, the forward pass leaves such a value in the model, or a step fails because of certain samples. <value><see cref="NonFiniteHandling.Throw"/>.</value></summary>
     [EnumDataType(typeof(NonFiniteHandling))]
     public NonFiniteHandling NonFinite { get; set; } = NonFiniteHandling.Throw;
 
@@ -44,9 +44,13 @@ public sealed class ProactiveTrainerOptions
     [EnumDataType(typeof(DeployedValuePrecision))]
     public DeployedValuePrecision DeployedValuePrecision { get; set; } = DeployedValuePrecision.Float32;
 
-    /// <summary>How buffers, such as the running statistics of batch normalisation, are deployed.</summary>
+    /// <summary>How buffers, such as the running statistics of batch normalisation, are deployed, and parameters that something else than the optimizer moves.</summary>
     [Required]
     public BufferDeploymentOptions Buffers { get; set; } = new();
+
+    /// <summary>What to do where training changes a non-persistent buffer, which neither updates nor checkpoints have. <value><see cref="NonPersistentBufferHandling.Refuse"/>.</value></summary>
+    [EnumDataType(typeof(NonPersistentBufferHandling))]
+    public NonPersistentBufferHandling NonPersistentBuffers { get; set; } = NonPersistentBufferHandling.Refuse;
 
     /// <summary>A copy, so that what is changed later has no effect.</summary>
     internal ProactiveTrainerOptions Copy()

@@ -9,6 +9,9 @@ public enum SkipReason
     /// <summary>A gradient held NaN or an infinity.</summary>
     NonFiniteGradient,
 
+    /// <summary>The forward pass left NaN or an infinity in a buffer, or in a parameter that it moves.</summary>
+    NonFiniteState,
+
     /// <summary>The model, the loss or the backward pass threw an exception.</summary>
     Failure,
 

@@ -1,6 +1,9 @@
 using ContinuousDL.Compression;
+using ContinuousDL.Deployment;
+using ContinuousDL.Optimization;
 using ContinuousDL.Tests;
 using TorchSharp;
+using TorchSharp.Modules;
 using static ContinuousDL.Cuda.Tests.CudaTrainers;
 using static TorchSharp.torch;
 
@@ -31,6 +34,42 @@ public class CudaUpdateCompressionTests
     [Test]
     public void Steps_are_bit_identical_to_those_of_the_CPU_path([ValueSource(typeof(CudaTrainers), nameof(Cases))] StrategyCase setup) =>
         CompareSteps(setup, new CudaUpdateCompression(setup.Compressor(), setup.Lookahead), steps: 40);
+
+    [TestCase(0)]
+    [TestCase(0.5)]
+    public void What_a_forward_pass_does_to_weights_reaches_the_replica(double lookahead)
+    {
+        torch.random.manual_seed(6);
+        using var model = TestModels.Mlp();
+        using var loss = nn.CrossEntropyLoss();
+        using var optimizer = new FusedAdam(model.parameters(), 0.05);
+        using var weight = model.parameters().First().detach();
+        using var trainer = new ProactiveTrainer(
+            model,
+            (inputs, targets) =>
+            {
+                using Scalar low = -0.1, high = 0.1;
+                if (is_grad_enabled()) _ = weight.clamp_(low, high);
+                return loss.call(model.call(inputs), targets);
+            },
+            optimizer,
+            new ProactiveTrainerOptions { BatchSize = 8, TriggerSize = 1 },
+            new ProactiveTrainerComponents { Strategy = new CudaUpdateCompression(0.1, lookahead) });
+        using var replica = new ModelReplica<Sequential>(() => TestModels.Mlp(), trainer.CreateSnapshot());
+        for (var step = 0; step < 20; step++)
+        {
+            var (inputs, targets) = TestModels.Arrivals(8, step);
+            using (inputs)
+            using (targets)
+            {
+                using var result = trainer.Step(inputs, targets);
+                replica.Apply(result.Update!).Should().BeTrue();
+            }
+        }
+
+        replica.Verify().Should().BeTrue();
+        trainer.CreateSnapshot().StateDigest.Should().Be(replica.Digest);
+    }
 
     [Test]
     public void State_saved_and_loaded_continues_bit_identically()

@@ -18,7 +18,7 @@ namespace ContinuousDL.Checkpoints;
 /// </remarks>
 internal sealed class CheckpointFile : IDisposable
 {
-    private const byte Version = (byte)'1';
+    private const byte Version = (byte)'2';
     private const int BufferBytes = 1 << 20;
 
     private readonly string path;

@@ -3,30 +3,39 @@ using ContinuousDL.Parameters;
 
 namespace ContinuousDL.Deployment;
 
-/// <summary>Makes the changes of the trained model's buffers part of the deployed model, as the options say.</summary>
+/// <summary>
+/// Makes the changes of what the optimizer does not train, buffers and parameters that a forward pass moves, part of the
+/// deployed model, as the options say.
+/// </summary>
 internal sealed class BufferDeployer
 {
     /// <summary>Keeps the change of a value near zero from counting as infinitely large.</summary>
     private const double SmallValue = 1e-3;
 
     private readonly BufferDeploymentOptions options;
-    private readonly Pair[] pairs;
-    private readonly VectorLayout layout;
+    private readonly List<Pair> pairs = [];
     private readonly TopKCompressor? largest;
     private readonly CompressedGradient selected = new();
-    private readonly float[] scores;
+    private VectorLayout layout = new([]);
+    private float[] scores = [];
 
-    public BufferDeployer(BufferDeploymentOptions options, IReadOnlyList<TensorSlot> trained, IReadOnlyList<TensorSlot> deployed)
+    public BufferDeployer(BufferDeploymentOptions options)
     {
         this.options = options;
-        pairs = [.. Enumerable.Range(0, trained.Count).Where(i => trained[i].Entry.Kind == CoordinateKind.Buffer).Select(i => new Pair(trained[i], deployed[i]))];
-        layout = new VectorLayout([.. pairs.Select(p => p.Length)]);
-        scores = options.Mode == BufferDeploymentMode.LargestChange ? new float[layout.Length] : [];
         largest = options.Mode == BufferDeploymentMode.LargestChange ? TopKCompressor.OfCount(options.Count) : null;
     }
 
-    /// <summary>Whether the deployed buffers are the trained ones between steps.</summary>
-    public bool InStep => options.Mode == BufferDeploymentMode.EveryUpdate || pairs.Length == 0;
+    /// <summary>Whether what is deployed is what is trained between steps.</summary>
+    public bool InStep => options.Mode == BufferDeploymentMode.EveryUpdate || pairs.Count == 0;
+
+    /// <summary>Adds tensors, as training leaves them and as they are deployed. They stay their owners'.</summary>
+    public void Add(IEnumerable<(TensorSlot Trained, TensorSlot Deployed)> tensors)
+    {
+        pairs.AddRange(tensors.Select(t => new Pair(t.Trained, t.Deployed)));
+        pairs.Sort(static (a, b) => a.Offset.CompareTo(b.Offset));
+        layout = new VectorLayout([.. pairs.Select(p => p.Length)]);
+        if (largest is not null) scores = new float[layout.Length];
+    }
 
     /// <summary>Deploys what is due.</summary>
     /// <param name="sequence">The sequence of the update.</param>
@@ -34,12 +43,12 @@ internal sealed class BufferDeployer
     /// <returns>What the digest changes by.</returns>
     public ulong Deploy(long sequence, UpdateBuilder changes)
     {
-        if (pairs.Length == 0 || (options.Mode == BufferDeploymentMode.Periodic && sequence % options.Interval != 0)) return 0;
+        if (pairs.Count == 0 || (options.Mode == BufferDeploymentMode.Periodic && sequence % options.Interval != 0)) return 0;
         foreach (var pair in pairs) pair.Read();
         if (largest is not null) SelectLargest();
 
         var digest = 0ul;
-        for (var p = 0; p < pairs.Length; p++)
+        for (var p = 0; p < pairs.Count; p++)
         {
             digest += largest is null
                 ? pairs[p].DeployAll(changes)
@@ -51,7 +60,7 @@ internal sealed class BufferDeployer
 
     private void SelectLargest()
     {
-        for (var p = 0; p < pairs.Length; p++)
+        for (var p = 0; p < pairs.Count; p++)
         {
             for (var i = 0; i < pairs[p].Length; i++) scores[layout.Offsets[p] + i] = pairs[p].RelativeChange(i);
         }
@@ -59,23 +68,30 @@ internal sealed class BufferDeployer
         largest!.Compress(scores, layout, selected);
     }
 
-    /// <summary>A buffer as training left it and as it is deployed.</summary>
+    /// <summary>A tensor as training left it and as it is deployed.</summary>
     private sealed class Pair(TensorSlot trained, TensorSlot deployed)
     {
         private readonly LayoutEntry entry = trained.Entry;
-        private readonly byte[] current = new byte[trained.Entry.Length * trained.Entry.ElementSize];
-        private readonly byte[] previous = new byte[trained.Entry.Length * trained.Entry.ElementSize];
+        private readonly byte[] current = new byte[checked(trained.Entry.Length * trained.Entry.ElementSize)];
+        private readonly byte[] previous = new byte[checked(trained.Entry.Length * trained.Entry.ElementSize)];
+        private bool isChanged;
+
+        public int Offset => entry.Offset;
 
         public int Length => entry.Length;
 
         public void Read()
         {
+            isChanged = !(trained.TryView(out var now) && deployed.TryView(out var before) && now.SequenceEqual(before));
+            if (!isChanged) return;
             trained.ReadAll(current);
             deployed.ReadAll(previous);
+            isChanged = !current.AsSpan().SequenceEqual(previous);
         }
 
         public float RelativeChange(int i)
         {
+            if (!isChanged) return 0;
             var (now, before) = (Bits(current, i), Bits(previous, i));
             if (now == before) return 0;
             var (a, b) = (Scalars.ToDouble(entry.DType, now), Scalars.ToDouble(entry.DType, before));
@@ -87,7 +103,7 @@ internal sealed class BufferDeployer
 
         public ulong DeployAll(UpdateBuilder changes)
         {
-            if (current.AsSpan().SequenceEqual(previous)) return 0;
+            if (!isChanged) return 0;
             changes.Reserve(Length, entry.ElementSize);
             var digest = 0ul;
             for (var i = 0; i < Length; i++) digest += Record(changes, i);
@@ -100,7 +116,7 @@ internal sealed class BufferDeployer
             var start = CoordinateRange.CountBelow(selectedScores, offset);
             var own = selectedScores[start..];
             own = own[..CoordinateRange.CountBelow(own, offset + Length)];
-            if (own.IsEmpty) return 0;
+            if (!isChanged || own.IsEmpty) return 0;
             changes.Reserve(own.Length, entry.ElementSize);
             var digest = 0ul;
             foreach (var score in own)

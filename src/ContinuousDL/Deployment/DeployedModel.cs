@@ -13,7 +13,8 @@ namespace ContinuousDL.Deployment;
 /// </summary>
 /// <remarks>
 /// Its parameters are the trained model's own, unless a strategy asks for separate ones; its buffers are always kept apart,
-/// since training moves them at every step. A strategy changes it at most once a step, through <see cref="Add(CompressedGradient)"/> or
+/// since training moves them at every step, and so are parameters that the optimizer does not train, once something has moved
+/// them. A strategy changes it at most once a step, through <see cref="Add(CompressedGradient)"/> or
 /// <see cref="TakeAll"/>.
 /// </remarks>
 public sealed class DeployedModel : IDeployedState, IDisposable
@@ -24,7 +25,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     private readonly UpdateBuilder changes = new();
     private readonly BufferDeployer buffers;
     private readonly int[] entries;
+    private readonly bool[] isTrainable;
     private readonly DeployedValuePrecision precision;
+    private ulong digestBefore;
     private bool changed;
 
     internal DeployedModel(ModelTensors trained, TrainableVector vector, BufferDeploymentOptions bufferOptions, DeployedValuePrecision precision)
@@ -35,11 +38,13 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         slots = [.. trained.Slots];
         for (var i = 0; i < slots.Length; i++)
         {
-            if (slots[i].Entry.Kind == CoordinateKind.Buffer) Separate(i);
+            if (slots[i].Entry.Kind == CoordinateKind.Buffer) Separate(i, slots[i]);
         }
 
         entries = [.. vector.Slots.Select(s => Array.IndexOf(trained.Slots, s))];
-        buffers = new BufferDeployer(bufferOptions, trained.Slots, slots);
+        isTrainable = [.. trained.Slots.Select(s => vector.Slots.Contains(s))];
+        buffers = new BufferDeployer(bufferOptions);
+        buffers.Add(Enumerable.Range(0, slots.Length).Where(IsApart).Select(i => (trained.Slots[i], slots[i])));
         Digest = trained.ComputeDigest();
     }
 
@@ -55,7 +60,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <summary>The digest of the state, changes of the step that is under way included.</summary>
     public ulong Digest { get; private set; }
 
-    /// <summary>Whether the parameters are kept apart from the trained model's.</summary>
+    /// <summary>Whether the trainable parameters are kept apart from the trained model's.</summary>
     public bool HasOwnParameters { get; private set; }
 
     /// <summary>The trainable vector, whose coordinates <see cref="Add(CompressedGradient)"/> uses.</summary>
@@ -68,17 +73,13 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     internal IReadOnlyList<TensorSlot> Slots => slots;
 
     /// <summary>
-    /// Keeps the deployed parameters apart from the trained ones from now on, which takes as much memory as the parameters. For
-    /// a strategy to call when it is attached.
+    /// Keeps the deployed values of the trainable parameters apart from the trained ones from now on, which takes as much memory as
+    /// these parameters. For a strategy to call when it is attached.
     /// </summary>
     public void SeparateParameters()
     {
         if (HasOwnParameters) return;
-        for (var i = 0; i < slots.Length; i++)
-        {
-            if (slots[i].Entry.Kind == CoordinateKind.Parameter) Separate(i);
-        }
-
+        foreach (var i in entries) Separate(i, slots[i]);
         HasOwnParameters = true;
     }
 
@@ -170,10 +171,55 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         Digest = digest;
     }
 
+    /// <summary>Whether the deployed values of a tensor are kept apart from the trained ones.</summary>
+    /// <param name="tensor">Its index in the layout.</param>
+    internal bool IsApart(int tensor) => !ReferenceEquals(slots[tensor], trained.Slots[tensor]);
+
+    /// <summary>
+    /// Takes in what something else than the optimizer has done to the parameters, such as a forward pass that moves an average or
+    /// clips weights, before a strategy takes its step: none of it may be missing from what the replicas are sent.
+    /// </summary>
+    /// <remarks>
+    /// A parameter that is not trained is deployed as buffers are from now on. A trainable one becomes part of the deployed
+    /// model here where it is deployed as it is trained, or gets no gradient; where it is kept apart, the strategy sees to it
+    /// (<see cref="TrainableVector.HasMoved"/>).
+    /// </remarks>
+    /// <param name="guard">Knows which tensors were written to, and what most of them were before.</param>
+    internal void TakeMoves(StateGuard guard)
+    {
+        digestBefore = Digest;
+        List<int>? unforeseen = null;
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (!guard.IsTouched(i)) continue;
+            if (IsApart(i))
+            {
+                if (IsFrozen(i)) RecordMove(i, slots[i], trained.Slots[i]);
+                continue;
+            }
+
+            if (guard.Before(i) is not { } before) (unforeseen ??= []).Add(i);
+            else if (isTrainable[i]) RecordMove(i, before, slots[i]);
+            else DeployAsBuffer(i, before);
+        }
+
+        if (unforeseen is not null) RecordAll(unforeseen);
+        changes.EndRun();
+        for (var t = 0; t < entries.Length; t++) Vector.NoteMove(t, guard.IsTouched(entries[t]) && !(IsApart(entries[t]) && IsFrozen(entries[t])));
+    }
+
+    /// <summary>Forgets what was recorded of a step that failed. Its moves are taken back by whoever guards the model.</summary>
+    internal void Abandon()
+    {
+        changes.Clear();
+        Digest = digestBefore;
+    }
+
     /// <summary>Ends a step: deploys buffers as the options say, and makes an update of all that changed. The caller owns it.</summary>
     internal ModelUpdate Commit()
     {
         Sequence++;
+        changes.EndRun();
         if (!changes.IsWhole) Digest += buffers.Deploy(Sequence, changes);
         changed = false;
         return changes.Build(new UpdateIdentity(RunId, Sequence - 1, Sequence, Layout, Digest));
@@ -193,7 +239,8 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     {
         for (var i = 0; i < slots.Length; i++)
         {
-            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].Save(writer);
+            writer.Write(IsApart(i));
+            if (IsApart(i)) slots[i].Save(writer);
         }
     }
 
@@ -202,7 +249,15 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     {
         for (var i = 0; i < slots.Length; i++)
         {
-            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].Load(reader);
+            var isApart = reader.ReadBoolean();
+            if (isApart && !IsApart(i))
+            {
+                if (isTrainable[i]) throw new InvalidDataException($"'{slots[i].Entry.Name}' was not trained by the optimizer, and now is");
+                DeployAsBuffer(i, slots[i]);
+            }
+
+            if (isApart) slots[i].Load(reader);
+            else if (IsApart(i)) throw new InvalidDataException($"'{slots[i].Entry.Name}' was trained by the optimizer, and now is not");
         }
     }
 
@@ -236,13 +291,14 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// Makes the module hold the deployed values until the result is disposed, which puts the trained ones back. Costs nothing
     /// where they are the same, otherwise two copies of what differs.
     /// </summary>
-    internal Swap Enter()
+    /// <param name="state">Knows what was written to since the last step.</param>
+    internal Swap Enter(StateGuard state)
     {
         var swapped = new List<(Tensor Live, Tensor Trained)>();
         using var guard = no_grad();
         for (var i = 0; i < slots.Length; i++)
         {
-            if (ReferenceEquals(slots[i], trained.Slots[i]) || (slots[i].Entry.Kind == CoordinateKind.Buffer && buffers.InStep)) continue;
+            if (!IsApart(i) || (!isTrainable[i] && buffers.InStep && !state.IsCountedChange(i))) continue;
             using var live = trained.Slots[i].Tensor.detach();
             swapped.Add((trained.Slots[i].Tensor, trained.Slots[i].Clone()));
             _ = live.copy_(slots[i].Tensor);
@@ -258,11 +314,90 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         own.Clear();
     }
 
-    private void Separate(int i)
+    /// <summary>Keeps the deployed values of a tensor apart from now on: those that <paramref name="values"/> has.</summary>
+    private void Separate(int i, TensorSlot values)
     {
-        var copy = slots[i].Clone();
+        var copy = values.Clone();
         own.Add(copy);
         slots[i] = TensorSlot.Of(slots[i].Entry, copy);
+    }
+
+    /// <summary>Refuses to go on where something else than the trainer has written to a parameter since the last step, so that it is no longer what is deployed, or owed.</summary>
+    /// <exception cref="InvalidOperationException">It has.</exception>
+    internal void ThrowIfMoved(StateGuard guard)
+    {
+        for (var i = 0; i < slots.Length; i++)
+        {
+            if (!guard.IsCountedChange(i) || (IsApart(i) && !isTrainable[i])) continue;
+            throw new InvalidOperationException(
+                $"The parameter '{slots[i].Entry.Name}' was written to since the last step, by something else than the trainer, and replicas do not have that yet. Take a step first.");
+        }
+    }
+
+    /// <summary>Whether the optimizer has a tensor, and yet gets no gradient of it.</summary>
+    private bool IsFrozen(int tensor) => isTrainable[tensor] && !trained.Slots[tensor].Tensor.requires_grad;
+
+    /// <summary>Makes a deployed tensor what something else than the optimizer has made of it, and records the changes.</summary>
+    private void RecordMove(int i, TensorSlot before, TensorSlot after)
+    {
+        var entry = slots[i].Entry;
+        var size = checked(entry.Length * entry.ElementSize);
+        var (old, now) = (ArrayPool<byte>.Shared.Rent(size), ArrayPool<byte>.Shared.Rent(size));
+        before.ReadAll(old.AsSpan(0, size));
+        after.ReadAll(now.AsSpan(0, size));
+        changes.EndRun();
+        changes.Reserve(entry.Length, entry.ElementSize);
+        for (var j = 0; j < entry.Length; j++)
+        {
+            var oldBits = Scalars.Load(old, j, entry.ElementSize);
+            var bits = Rounded(entry, Scalars.Load(now, j, entry.ElementSize), oldBits);
+            Scalars.Store(now, j, entry.ElementSize, bits);
+            if (bits == oldBits) continue;
+            Digest += StateDigest.Change(entry.Offset + j, oldBits, bits);
+            changes.Record(entry.Offset + j, oldBits, bits, entry.ElementSize);
+        }
+
+        if (precision != DeployedValuePrecision.Float32 || !ReferenceEquals(after, slots[i])) slots[i].WriteAll(now.AsSpan(0, size));
+        ArrayPool<byte>.Shared.Return(old);
+        ArrayPool<byte>.Shared.Return(now);
+    }
+
+    /// <summary>A value that was moved, in the precision that is deployed; what did not move stays as it is.</summary>
+    private ulong Rounded(LayoutEntry entry, ulong bits, ulong old) =>
+        bits == old || precision == DeployedValuePrecision.Float32 || entry.DType != ScalarType.Float32
+            ? bits : BitConverter.SingleToUInt32Bits(precision.Round(BitConverter.UInt32BitsToSingle((uint)bits)));
+
+    /// <summary>
+    /// Records all of tensors of which nobody knows what they were before they were moved. Takes a look at every value of the model,
+    /// once: the next move of these tensors is seen coming.
+    /// </summary>
+    private void RecordAll(List<int> tensors)
+    {
+        changes.EndRun();
+        changes.ForgetPrevious();
+        foreach (var i in tensors)
+        {
+            var entry = slots[i].Entry;
+            var size = checked(entry.Length * entry.ElementSize);
+            var values = ArrayPool<byte>.Shared.Rent(size);
+            slots[i].ReadAll(values.AsSpan(0, size));
+            changes.Reserve(entry.Length, entry.ElementSize);
+            for (var j = 0; j < entry.Length; j++) changes.Record(entry.Offset + j, 0, Scalars.Load(values, j, entry.ElementSize), entry.ElementSize);
+            ArrayPool<byte>.Shared.Return(values);
+            if (!isTrainable[i]) DeployAsBuffer(i, slots[i]);
+        }
+
+        Digest = 0;
+        foreach (var slot in slots) Digest += slot.ComputeDigest();
+    }
+
+    /// <summary>Deploys a parameter that is not trained as buffers are, from now on.</summary>
+    /// <param name="i">Its index in the layout.</param>
+    /// <param name="values">The deployed values.</param>
+    private void DeployAsBuffer(int i, TensorSlot values)
+    {
+        Separate(i, values);
+        buffers.Add([(trained.Slots[i], slots[i])]);
     }
 
     private void BeginChange()

@@ -18,6 +18,13 @@ namespace ContinuousDL.Deployment;
 /// differ in their last bits between processors and numbers of threads, and have been seen to do so from call to call with an
 /// <c>InstanceNorm</c> that has running statistics.
 /// </para>
+/// <para>
+/// A prediction changes nothing. Some modules write to their own tensors in eval mode, too: an embedding with a <c>max_norm</c>,
+/// instance normalisation with running statistics, a counter. What they write is put back when the lease ends, and leases
+/// are given out one at a time then, so that no prediction sees half of what another one writes. Embeddings and instance
+/// normalisation are known from the start, others once they have been seen to do so. A first prediction takes a copy of the model
+/// to be able to put back anything; later ones compare buffers, and ask libtorch whether it has written to a parameter.
+/// </para>
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
 public sealed class ModelReplica<TModule> : IDisposable
@@ -25,9 +32,14 @@ public sealed class ModelReplica<TModule> : IDisposable
 {
     private readonly Side[] sides;
     private readonly Lock applying = new();
+    private readonly Lock spoiling = new();
+    private readonly Turn turn = new();
     private int active;
     private ModelUpdate? pending;
     private bool pendingAll;
+    private volatile bool hasPredicted;
+    private volatile bool takesTurns;
+    private volatile bool mustRepair;
     private volatile bool disposed;
 
     /// <summary>Makes a replica that starts from a snapshot.</summary>
@@ -45,6 +57,7 @@ public sealed class ModelReplica<TModule> : IDisposable
         {
             var original = new Side(first);
             sides = [original, new Side(second, original.State)];
+            takesTurns = SelfWritingModules.Any(first);
             foreach (var side in sides)
             {
                 side.State.Load(snapshot);
@@ -72,21 +85,13 @@ public sealed class ModelReplica<TModule> : IDisposable
     public ModelLayout Layout => sides[0].State.Layout;
 
     /// <summary>Uses the model: it stays at one sequence until the result is disposed.</summary>
-    /// <returns>A lease on the module. Dispose it soon: the second next update waits for it.</returns>
+    /// <returns>
+    /// A lease on the module. Dispose it soon: the second next update waits for it. Where the model writes to its own tensors in
+    /// eval mode, the next update does, and so does the next lease on another thread.
+    /// </returns>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
-    public Lease Acquire()
-    {
-        while (true)
-        {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            var side = sides[Volatile.Read(ref active)];
-            Interlocked.Increment(ref side.Readers);
-
-            // Whoever counts itself in after the sides have changed places must not use the side that is being written; nor one that is being disposed.
-            if (!disposed && ReferenceEquals(side, sides[Volatile.Read(ref active)])) return new Lease(side);
-            Interlocked.Decrement(ref side.Readers);
-        }
-    }
+    /// <exception cref="ReplicaDivergedException">A prediction has changed the model, and no copy was left to put it back from; the message names what changed. A snapshot helps.</exception>
+    public Lease Acquire() => Acquire(isWatched: true);
 
     /// <summary>Applies an update, atomically.</summary>
     /// <param name="update">The update. It stays the caller's.</param>
@@ -106,6 +111,7 @@ public sealed class ModelReplica<TModule> : IDisposable
         lock (applying)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
+            Repair();
             if (!sides[active].State.Needs(update)) return false;
             var next = CatchUp();
             Advance(next, update, next.DigestAfter(update), isOwn: false);
@@ -131,6 +137,7 @@ public sealed class ModelReplica<TModule> : IDisposable
         lock (applying)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
+            Repair();
             var frame = codec.Open(message);
             if (!sides[active].State.Needs(frame.Header)) return false;
 
@@ -165,7 +172,9 @@ public sealed class ModelReplica<TModule> : IDisposable
             WaitForReaders(next);
             SetPending(null, all: true);
             next.State.Load(snapshot);
-            Interlocked.Exchange(ref active, 1 - active);
+            foreach (var side in sides) side.IsSpoiled = false;
+            mustRepair = false;
+            Switch();
         }
     }
 
@@ -174,7 +183,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public bool Verify()
     {
-        using var lease = Acquire();
+        using var lease = Acquire(isWatched: false);
         return lease.ComputeDigest() == lease.Digest;
     }
 
@@ -182,7 +191,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public ModelSnapshot CreateSnapshot()
     {
-        using var lease = Acquire();
+        using var lease = Acquire(isWatched: false);
         return lease.CreateSnapshot();
     }
 
@@ -200,7 +209,12 @@ public sealed class ModelReplica<TModule> : IDisposable
             }
 
             // Only now: the sides may share what they have taken.
-            foreach (var side in sides) side.State.Dispose();
+            foreach (var side in sides)
+            {
+                side.State.Dispose();
+                side.Guard.Dispose();
+            }
+
             SetPending(null, all: false);
         }
     }
@@ -209,10 +223,27 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <returns>The copy, which nobody uses.</returns>
     private ModelState CatchUp()
     {
-        WaitForReaders(sides[1 - active]);
+        if (PutBack(sides[1 - active]) is not null) SetPending(null, all: true);
         var (next, current) = (sides[1 - active].State, sides[active].State);
-        if (pendingAll) next.CopyAll(current);
-        else if (pending is not null) next.CatchUp(pending, current);
+
+        // What a prediction has written to for the moment must not be taken for the state.
+        var isAlone = takesTurns;
+        if (isAlone) turn.Take();
+        try
+        {
+            if (pendingAll) next.CopyAll(current);
+            else if (pending is not null) next.CatchUp(pending, current);
+        }
+        finally
+        {
+            if (isAlone) turn.Return();
+        }
+
+        if (!isAlone && pendingAll && sides[active].IsGuarded && sides[active].Guard.IsChanged())
+        {
+            throw new ReplicaDivergedException("A prediction has changed the model while an update was being applied. Try again, or start from a snapshot.");
+        }
+
         SetPending(null, all: false);
         return next;
     }
@@ -229,7 +260,99 @@ public sealed class ModelReplica<TModule> : IDisposable
         next.Write(update, digest);
         if (!update.IsWhole) SetPending(isOwn ? update : update.Copy(), all: false);
         else if (isOwn) update.Dispose();
+        Switch();
+    }
+
+    /// <summary>Lets the copy that did not answer, and has been written to, answer from now on.</summary>
+    private void Switch()
+    {
+        sides[1 - active].IsGuarded = false;
         Interlocked.Exchange(ref active, 1 - active);
+    }
+
+    /// <summary>Uses the model.</summary>
+    /// <param name="isWatched">Whether what is done may write to the model, and has to be put back.</param>
+    private Lease Acquire(bool isWatched)
+    {
+        while (true)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            if (mustRepair)
+            {
+                lock (applying) Repair();
+            }
+
+            var isAlone = takesTurns;
+            if (isAlone) turn.Take();
+            var side = sides[Volatile.Read(ref active)];
+            Interlocked.Increment(ref side.Readers);
+
+            // Whoever counts itself in after the sides have changed places must not use the side that is being written; nor one that is being disposed.
+            if (!disposed && !mustRepair && isAlone == takesTurns && ReferenceEquals(side, sides[Volatile.Read(ref active)]))
+            {
+                if (isWatched) side.GuardOnce(hasPredicted, ReferenceEquals(side, sides[0]) ? sides[1] : sides[0]);
+                return new Lease(this, side, isWatched, isAlone);
+            }
+
+            Interlocked.Decrement(ref side.Readers);
+            if (isAlone) turn.Return();
+        }
+    }
+
+    /// <summary>Ends a use of the model.</summary>
+    private void Release(Side side, bool isWatched, bool isAlone)
+    {
+        if (isWatched && (isAlone ? side.PutBack() is not null : side.Guard.IsChanged()))
+        {
+            // Others may be reading it at this moment, so it is put back when they are done, before anybody else uses it.
+            lock (spoiling)
+            {
+                side.IsSpoiled = true;
+                mustRepair = true;
+                takesTurns = true;
+            }
+        }
+
+        if (isWatched && !hasPredicted && !mustRepair)
+        {
+            hasPredicted = true;
+            foreach (var each in sides) each.TrimGuard();
+        }
+
+        Interlocked.Decrement(ref side.Readers);
+        if (isAlone) turn.Return();
+    }
+
+    /// <summary>Puts back what predictions have written to, where that has just been found out: from copies, or else from the other side.</summary>
+    /// <exception cref="ReplicaDivergedException">There is nothing to put it back from.</exception>
+    private void Repair()
+    {
+        if (!mustRepair) return;
+        if (PutBack(sides[active]) is { } name)
+        {
+            if (PutBack(sides[1 - active]) is not null || pendingAll)
+            {
+                sides[active].IsSpoiled = true;
+                throw new ReplicaDivergedException(
+                    $"A prediction has changed the model's tensor '{name}', which no earlier one had done, and no copy of it is left. Start from a snapshot.");
+            }
+
+            _ = CatchUp();
+            SetPending(null, all: true);
+            Switch();
+        }
+
+        lock (spoiling) mustRepair = sides[active].IsSpoiled;
+    }
+
+    /// <summary>Puts back what predictions have written to a side, when nobody uses it any more.</summary>
+    /// <returns>The name of a tensor that could not be put back, or null.</returns>
+    private static string? PutBack(Side side)
+    {
+        WaitForReaders(side);
+        if (!side.IsSpoiled) return null;
+        side.IsSpoiled = false;
+        return side.PutBack();
     }
 
     private static void WaitForReaders(Side side)
@@ -248,9 +371,13 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <summary>The use of a replica's model at one sequence. Dispose it when done.</summary>
     public sealed class Lease : IDisposable
     {
+        private readonly ModelReplica<TModule> replica;
+        private readonly bool isWatched;
+        private readonly bool isAlone;
         private Side? held;
 
-        internal Lease(Side side) => held = side;
+        internal Lease(ModelReplica<TModule> replica, Side side, bool isWatched, bool isAlone) =>
+            (this.replica, held, this.isWatched, this.isAlone) = (replica, side, isWatched, isAlone);
 
         /// <summary>The module, in eval mode. It stays the replica's: not to be changed, disposed, or used after the lease. Run it under <c>torch.no_grad()</c>.</summary>
         public TModule Module => Held.Module;
@@ -261,10 +388,10 @@ public sealed class ModelReplica<TModule> : IDisposable
         /// <summary>The digest of its state, as it follows from the updates.</summary>
         public ulong Digest => Held.State.Digest;
 
-        /// <summary>Ends the use. Doing so twice is harmless.</summary>
+        /// <summary>Ends the use, and puts back what it has changed in the model. Doing so twice is harmless.</summary>
         public void Dispose()
         {
-            if (Interlocked.Exchange(ref held, null) is { } side) Interlocked.Decrement(ref side.Readers);
+            if (Interlocked.Exchange(ref held, null) is { } side) replica.Release(side, isWatched, isAlone);
         }
 
         private Side Held => held ?? throw new ObjectDisposedException(nameof(Lease));
@@ -277,13 +404,90 @@ public sealed class ModelReplica<TModule> : IDisposable
     }
 
     /// <summary>One of the two copies of the model.</summary>
-    internal sealed class Side(TModule module, ModelState? twin = null)
+    internal sealed class Side
     {
         /// <summary>How many leases there are on it.</summary>
         public int Readers;
 
-        public TModule Module { get; } = module;
+        /// <summary>Whether <see cref="Guard"/> knows its present state.</summary>
+        public volatile bool IsGuarded;
 
-        public ModelState State { get; } = new(ModelTensors.Of(module), twin);
+        /// <summary>Whether a prediction has changed it, and it has not been put back yet.</summary>
+        public volatile bool IsSpoiled;
+
+        public Side(TModule module, ModelState? twin = null)
+        {
+            Module = module;
+            var tensors = ModelTensors.Of(module);
+            State = new ModelState(tensors, twin);
+            Guard = new StateGuard([.. tensors.Slots, .. NonPersistentBuffers.Of(module, tensors.Slots)]);
+        }
+
+        public TModule Module { get; }
+
+        public ModelState State { get; }
+
+        public StateGuard Guard { get; }
+
+        /// <summary>Makes the guard know the present state, if it does not, before anything is done with it.</summary>
+        /// <param name="knowsWrites">Whether a prediction has shown already what it writes to.</param>
+        /// <param name="other">The other side, where it may have shown it.</param>
+        public void GuardOnce(bool knowsWrites, Side other)
+        {
+            if (IsGuarded) return;
+            lock (Guard)
+            {
+                if (IsGuarded) return;
+                Guard.Learn(other.Guard);
+                Guard.Settle();
+                Guard.Save(knowsWrites ? null : static _ => true);
+                IsGuarded = true;
+            }
+        }
+
+        /// <summary>Puts back what was written to. Nobody else may be using it.</summary>
+        /// <returns>The name of a tensor that could not be put back, or null.</returns>
+        public string? PutBack()
+        {
+            lock (Guard)
+            {
+                Guard.Look();
+                Guard.Restore();
+                return Guard.FirstNotRestored();
+            }
+        }
+
+        /// <summary>Lets go of copies that nothing has turned out to need.</summary>
+        public void TrimGuard()
+        {
+            lock (Guard) Guard.Trim();
+        }
+    }
+
+    /// <summary>Lets one thread at a time go on, which may do so several times over.</summary>
+    private sealed class Turn
+    {
+        private readonly object gate = new();
+        private int owner;
+        private int depth;
+
+        public void Take()
+        {
+            lock (gate)
+            {
+                while (depth > 0 && owner != Environment.CurrentManagedThreadId) Monitor.Wait(gate);
+                owner = Environment.CurrentManagedThreadId;
+                depth++;
+            }
+        }
+
+        /// <remarks>By any thread: a lease may end on another one than it began on.</remarks>
+        public void Return()
+        {
+            lock (gate)
+            {
+                if (--depth == 0) Monitor.Pulse(gate);
+            }
+        }
     }
 }

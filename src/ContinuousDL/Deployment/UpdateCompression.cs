@@ -1,11 +1,13 @@
 using System.Buffers;
 using System.Numerics;
+using System.Numerics.Tensors;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
 using TorchSharp;
 using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace ContinuousDL.Deployment;
 
@@ -21,6 +23,10 @@ namespace ContinuousDL.Deployment;
 /// optimizer, and the trained model is the deployed one. With α = 1 the model trains for itself and the deployed one follows,
 /// as in <see cref="ReplicaDifference"/>. In between it is better than either: what is owed is soon applied at a high density
 /// and should be counted on; most of it never is at a low one.
+/// </para>
+/// <para>
+/// What something else than the optimizer does to y, such as a forward pass that clips weights, is owed like an update; without
+/// a look-ahead it is deployed as it is.
 /// </para>
 /// <para>
 /// In all of them the moments see the full gradient, the learning rate is inside the residual, and momentum moves no
@@ -88,7 +94,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
         var block = ArrayPool<float>.Shared.Rent(FusedOptimizer.BlockSize);
         for (var t = 0; t < vector.Layout.TensorCount; t++)
         {
-            if (vector.HasGradient[t]) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize), blockwise);
+            if (vector.HasGradient[t] || (lookahead > 0 && vector.HasMoved[t])) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize), blockwise);
             else blockwise?.Scan(memory.Accumulated[vector.Layout[t]], vector.Layout.Offsets[t]);
         }
 
@@ -129,16 +135,19 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// </summary>
     private void Accumulate(int tensor, Span<float> block, IBlockwiseCompressor? blockwise)
     {
-        var gradient = vector!.Gradient(tensor);
+        var gradient = vector!.HasGradient[tensor] ? vector.Gradient(tensor) : [];
         var weights = vector.Weights(tensor);
+        using var move = lookahead > 0 && vector.HasMoved[tensor] ? Move(tensor) : null;
+        using var moved = move is null ? default : FloatView.Of(move);
         using var trained = lookahead > 0 ? FloatView.Of(vector.Parameters[tensor]) : default;
         using var deployed = lookahead > 0 ? FloatView.Of(model!.Parameter(tensor)) : default;
         var direct = lookahead > 0 && trained.IsDirect && deployed.IsDirect;
-        for (var start = 0; start < gradient.Length; start += block.Length)
+        for (var start = 0; start < weights.Length; start += block.Length)
         {
-            var update = block[..Math.Min(block.Length, gradient.Length - start)];
-            optimizer!.ComputeUpdate(
-                vector.RuleIndex(tensor), start, gradient.Slice(start, update.Length), weights.Slice(start, update.Length), update);
+            var update = block[..Math.Min(block.Length, weights.Length - start)];
+            if (gradient.IsEmpty) update.Clear();
+            else optimizer!.ComputeUpdate(vector.RuleIndex(tensor), start, gradient.Slice(start, update.Length), weights.Slice(start, update.Length), update);
+            if (!moved.Span.IsEmpty) TensorPrimitives.Add(update, moved.Span.Slice(start, update.Length), update);
             var offset = vector.Layout.Offsets[tensor] + start;
             var owed = memory.Accumulate(update, offset);
             blockwise?.Scan(owed, offset);
@@ -180,6 +189,23 @@ public sealed class UpdateCompression : IDeploymentStrategy
         }
     }
 
+    /// <summary>How far something else than the optimizer has moved a tensor's trained weights from where they were put: y' − (w + α·e), float32, on the CPU, owned by the caller.</summary>
+    private Tensor Move(int tensor)
+    {
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        var (trained, deployed) = (vector!.Parameters[tensor].detach(), model!.Parameter(tensor));
+        var put = deployed.Plus(Ahead(tensor).to(trained.device)).to(trained.dtype);
+        return trained.sub(put).to(ScalarType.Float32).cpu().contiguous().DetachFromDisposeScope();
+    }
+
+    /// <summary>α·e of a tensor, of the caller's scope.</summary>
+    private Tensor Ahead(int tensor)
+    {
+        using var factor = lookahead.ToScalar();
+        return torch.tensor(memory.Accumulated[vector!.Layout[tensor]].ToArray(), vector.Parameters[tensor].shape, dtype: ScalarType.Float32).mul(factor);
+    }
+
     /// <summary>Puts all trained weights of a tensor where the next gradient is to be taken: y = w + α·e.</summary>
     private void LookAhead(int tensor)
     {
@@ -195,10 +221,8 @@ public sealed class UpdateCompression : IDeploymentStrategy
         // In the parameter's own dtype, as far as it is finer than float32.
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        using var factor = lookahead.ToScalar();
-        var ahead = torch.tensor(owed.ToArray(), vector.Parameters[tensor].shape, dtype: ScalarType.Float32).mul(factor);
         var current = vector.Parameters[tensor].detach();
-        _ = current.copy_(model.Parameter(tensor).Plus(ahead.to(current.device)));
+        _ = current.copy_(model.Parameter(tensor).Plus(Ahead(tensor).to(current.device)));
     }
 
     private void LookAhead(ReadOnlySpan<float> deployed, ReadOnlySpan<float> owed, Span<float> trained)

@@ -33,6 +33,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
     {
         SkipReason.NonFiniteLoss => "non_finite_loss",
         SkipReason.NonFiniteGradient => "non_finite_gradient",
+        SkipReason.NonFiniteState => "non_finite_state",
         SkipReason.Failure => "failure",
         SkipReason.UnreadableSample => "unreadable_sample",
         _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "The reason has no name."),

@@ -24,6 +24,7 @@ public sealed class TrainableVector
     private readonly Tensor[] all;
     private readonly int[] ruleIndices;
     private readonly bool[] hasGradient;
+    private readonly bool[] hasMoved;
     private readonly Tensor?[] gradientTensors;
     private readonly FloatView[] gradients;
     private readonly FloatView[] weights;
@@ -55,6 +56,7 @@ public sealed class TrainableVector
         Layout = new VectorLayout([.. slots.Select(s => s.Entry.Length)]);
         Parameters = [.. slots.Select(s => (Parameter)s.Tensor)];
         hasGradient = new bool[slots.Length];
+        hasMoved = new bool[slots.Length];
         gradientTensors = new Tensor?[slots.Length];
         gradients = new FloatView[slots.Length];
         weights = new FloatView[slots.Length];
@@ -71,6 +73,13 @@ public sealed class TrainableVector
 
     /// <summary>Which of the parameters have a gradient in this step.</summary>
     public ReadOnlySpan<bool> HasGradient => hasGradient;
+
+    /// <summary>
+    /// Which of the parameters something else than the optimizer has written to since the last step, such as a forward pass that
+    /// clips weights. Where the deployed parameters are the trained ones, they have the new values already; a strategy that keeps
+    /// them apart must not lose the difference.
+    /// </summary>
+    public ReadOnlySpan<bool> HasMoved => hasMoved;
 
     /// <summary>The Euclidean norm of the gradients of this step, computed when first asked for.</summary>
     public double GradientNorm
@@ -195,6 +204,9 @@ public sealed class TrainableVector
         return nonFinite is null;
     }
 
+    /// <summary>Takes note of whether something else than the optimizer has written to a parameter.</summary>
+    internal void NoteMove(int tensor, bool hasMoved) => this.hasMoved[tensor] = hasMoved;
+
     /// <summary>Ends a step: lets go of the views, and of the gradients themselves, so that the next backward pass makes new ones instead of adding.</summary>
     internal void Clear()
     {
@@ -219,6 +231,7 @@ public sealed class TrainableVector
                 weightsTaken[t] = false;
             }
 
+            hasMoved[t] = false;
         }
 
         // Of all parameters: those that are not trained would add up gradients for ever.

@@ -8,14 +8,11 @@ internal static unsafe class Scalars
 {
     /// <summary>The size of an element in bytes.</summary>
     /// <exception cref="NotSupportedException">The dtype takes more than 8 bytes, or is not known.</exception>
-    public static int SizeOf(ScalarType dtype) => dtype switch
-    {
-        ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
-        ScalarType.Int16 or ScalarType.Float16 or ScalarType.BFloat16 => 2,
-        ScalarType.Int32 or ScalarType.Float32 => 4,
-        ScalarType.Int64 or ScalarType.Float64 or ScalarType.ComplexFloat32 => 8,
-        _ => throw new NotSupportedException($"Tensors of dtype {dtype} cannot be deployed: their elements take more than 8 bytes, or their size is not known."),
-    };
+    public static int SizeOf(ScalarType dtype) => IsKnown(dtype, out var size)
+        ? size : throw new NotSupportedException($"Tensors of dtype {dtype} cannot be deployed: their elements take more than 8 bytes, or their size is not known.");
+
+    /// <summary>Whether the size of a dtype's elements is known, and not above 8 bytes.</summary>
+    public static bool IsKnown(ScalarType dtype) => IsKnown(dtype, out _);
 
     /// <summary>Whether elements of this dtype can be trained: real floating-point numbers.</summary>
     public static bool IsTrainable(ScalarType dtype) =>
@@ -112,5 +109,18 @@ internal static unsafe class Scalars
         if (float.IsNaN(value)) return 0x7fc0;
         var bits = BitConverter.SingleToUInt32Bits(value);
         return (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    }
+
+    private static bool IsKnown(ScalarType dtype, out int size)
+    {
+        size = dtype switch
+        {
+            ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
+            ScalarType.Int16 or ScalarType.Float16 or ScalarType.BFloat16 => 2,
+            ScalarType.Int32 or ScalarType.Float32 => 4,
+            ScalarType.Int64 or ScalarType.Float64 or ScalarType.ComplexFloat32 => 8,
+            _ => 0,
+        };
+        return size > 0;
     }
 }

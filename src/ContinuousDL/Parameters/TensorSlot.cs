@@ -89,6 +89,20 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
         ArrayPool<byte>.Shared.Return(values);
     }
 
+    /// <summary>Whether a tensor of the same shape and dtype has the same values, bit for bit.</summary>
+    public bool HasSameValues(TensorSlot other)
+    {
+        if (TryView(out var own) && other.TryView(out var others)) return own.SequenceEqual(others);
+        var length = checked(Entry.Length * Entry.ElementSize);
+        var (values, otherValues) = (ArrayPool<byte>.Shared.Rent(length), ArrayPool<byte>.Shared.Rent(length));
+        ReadAll(values.AsSpan(0, length));
+        other.ReadAll(otherValues.AsSpan(0, length));
+        var same = values.AsSpan(0, length).SequenceEqual(otherValues.AsSpan(0, length));
+        ArrayPool<byte>.Shared.Return(values);
+        ArrayPool<byte>.Shared.Return(otherValues);
+        return same;
+    }
+
     /// <summary>Writes all elements to a stream, in row-major order.</summary>
     public void Save(BinaryWriter writer)
     {

@@ -222,12 +222,12 @@ public class CheckpointTests
     {
         using (var run = new Run(new Setup())) run.Trainer.SaveCheckpoint(Path);
         var bytes = File.ReadAllBytes(Path);
-        bytes[7] = (byte)'2';
+        bytes[7] = (byte)'3';
         File.WriteAllBytes(Path, bytes);
         using var model = Setup.NewModel();
         using var optimizer = new FusedSgd(model.parameters(), 0.1);
         var restore = () => ProactiveTrainer.Restore(Path, model, nn.CrossEntropyLoss(), optimizer);
-        restore.Should().Throw<CheckpointException>().WithMessage("*version 2*reads 1*");
+        restore.Should().Throw<CheckpointException>().WithMessage("*version 3*reads 2*");
     }
 
     [Test]

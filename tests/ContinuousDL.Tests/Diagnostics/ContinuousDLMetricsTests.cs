@@ -92,9 +92,12 @@ public class ContinuousDLMetricsTests
     {
         metrics.RecordSkippedStep(SkipReason.NonFiniteLoss);
         metrics.RecordSkippedStep(SkipReason.NonFiniteGradient);
+        metrics.RecordSkippedStep(SkipReason.NonFiniteState);
 
         measurements.Should().Equal(
-            ("continuousdl.skipped_steps", 1, "reason=non_finite_loss"), ("continuousdl.skipped_steps", 1, "reason=non_finite_gradient"));
+            ("continuousdl.skipped_steps", 1, "reason=non_finite_loss"),
+            ("continuousdl.skipped_steps", 1, "reason=non_finite_gradient"),
+            ("continuousdl.skipped_steps", 1, "reason=non_finite_state"));
     }
 
     [Test]
