@@ -6,12 +6,12 @@ namespace ContinuousDL;
 internal sealed class BufferGuard
 {
     private readonly TensorSlot[] slots;
-    private readonly byte[][] values;
+    private readonly TensorValues[] values;
 
     public BufferGuard(ModelTensors model)
     {
         slots = [.. model.Slots.Where(s => s.Entry.Kind == CoordinateKind.Buffer)];
-        values = [.. slots.Select(s => new byte[s.Entry.Length * s.Entry.ElementSize])];
+        values = [.. slots.Select(s => TensorValues.Allocate(s.Entry))];
     }
 
     public void Save()

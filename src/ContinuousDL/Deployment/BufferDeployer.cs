@@ -63,8 +63,8 @@ internal sealed class BufferDeployer
     private sealed class Pair(TensorSlot trained, TensorSlot deployed)
     {
         private readonly LayoutEntry entry = trained.Entry;
-        private readonly byte[] current = new byte[trained.Entry.Length * trained.Entry.ElementSize];
-        private readonly byte[] previous = new byte[trained.Entry.Length * trained.Entry.ElementSize];
+        private readonly TensorValues current = TensorValues.Allocate(trained.Entry);
+        private readonly TensorValues previous = TensorValues.Allocate(trained.Entry);
 
         public int Length => entry.Length;
 
@@ -87,7 +87,7 @@ internal sealed class BufferDeployer
 
         public ulong DeployAll(UpdateBuilder changes)
         {
-            if (current.AsSpan().SequenceEqual(previous)) return 0;
+            if (current.SequenceEqual(previous)) return 0;
             changes.Reserve(Length, entry.ElementSize);
             var digest = 0ul;
             for (var i = 0; i < Length; i++) digest += Record(changes, i);
@@ -107,7 +107,7 @@ internal sealed class BufferDeployer
             {
                 var i = score - offset;
                 digest += Record(changes, i);
-                Scalars.Store(previous, i, entry.ElementSize, Bits(current, i));
+                previous.Store(i, entry.ElementSize, Bits(current, i));
             }
 
             deployed.WriteAll(previous);
@@ -122,6 +122,6 @@ internal sealed class BufferDeployer
             return StateDigest.Change(entry.Offset + i, before, now);
         }
 
-        private ulong Bits(byte[] values, int i) => Scalars.Load(values, i, entry.ElementSize);
+        private ulong Bits(TensorValues values, int i) => values.Load(i, entry.ElementSize);
     }
 }

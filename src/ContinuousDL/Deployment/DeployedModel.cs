@@ -97,9 +97,11 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// </summary>
     /// <param name="delta">What to add, over the trainable vector.</param>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    /// <exception cref="NotSupportedException"><paramref name="delta"/> is of every coordinate, and the model's values take 2 GiB or more, which no update can carry. Nothing was added.</exception>
     public void Add(CompressedGradient delta)
     {
         ArgumentNullException.ThrowIfNull(delta);
+        if (delta.Form != CompressedForm.Sparse) UpdateBuilder.ThrowIfTooLarge(Layout, Vector.Layout.Length);
         BeginChange();
         delta.Dequantize();
         if (TensorPrimitives.IndexOfMaxMagnitude(delta.Values) is >= 0 and var largest && !float.IsFinite(delta.Values[largest]))
@@ -161,7 +163,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         for (var i = 0; i < slots.Length; i++)
         {
             var entry = slots[i].Entry;
-            var values = changes.NextValues(entry.Length * entry.ElementSize);
+            var values = changes.NextValues((int)entry.SizeInBytes);
             trained.Slots[i].ReadAll(values);
             digest += StateDigest.Sum(entry, values);
             if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(values);
@@ -224,8 +226,8 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     {
         for (var i = 0; i < slots.Length; i++)
         {
-            trained.Slots[i].WriteAll(state.Values(i));
-            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(state.Values(i));
+            trained.Slots[i].WriteAll(state.Tensor(i));
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(state.Tensor(i));
         }
 
         Sequence++;
