@@ -35,7 +35,7 @@ public sealed class UpdateLogOptions
 
     /// <summary>How old updates may become; null for any age.</summary>
     /// <value>Default: null.</value>
-    [Range(typeof(TimeSpan), "00:00:00.001", "10675199.02:48:05.4775807", ParseLimitsInInvariantCulture = true, ErrorMessage = "must be more than zero, or null")]
+    [DurationRange("00:00:00.001", "10675199.02:48:05.4775807", ErrorMessage = "must be more than zero, or null")]
     public TimeSpan? KeepAge { get; set; }
 
     /// <summary>Whether the log compacts itself on a background task, after the appends that make it due. Without, call <see cref="UpdateLog.Compact"/>.</summary>
