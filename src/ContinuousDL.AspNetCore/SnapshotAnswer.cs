@@ -1,4 +1,6 @@
+using System.Globalization;
 using ContinuousDL.Snapshots;
+using ContinuousDL.Transport;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Net.Http.Headers;
 
@@ -25,10 +27,14 @@ internal static class SnapshotAnswer
     }
 
     /// <summary>Sends a snapshot, or the part of it that was asked for.</summary>
-    public static async Task WriteAsync(HttpContext context, SharedSnapshots.Use snapshot)
+    /// <param name="context">The request and its answer.</param>
+    /// <param name="snapshot">The snapshot. Its use ends with the answer.</param>
+    /// <param name="newestSequence">The newest sequence of the source; null where this answer goes on with one that has said it.</param>
+    public static async Task WriteAsync(HttpContext context, SharedSnapshots.Use snapshot, long? newestSequence = null)
     {
         using (snapshot)
         {
+            if (newestSequence is { } newest) context.Response.Headers[SnapshotDownload.NewestSequenceHeader] = newest.ToString(CultureInfo.InvariantCulture);
             context.Response.Headers.CacheControl = "no-store";
             context.Response.Headers.Vary = HeaderNames.Accept;
             var tag = new EntityTagHeaderValue($"\"{snapshot.Image.Tag}\"");

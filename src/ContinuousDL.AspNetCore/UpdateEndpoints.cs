@@ -78,7 +78,7 @@ public static partial class UpdateEndpoints
         using var snapshot = batch.Snapshot is null ? null : source.Acquire(batch.Snapshot);
         if (snapshot is not null && SnapshotAnswer.IsAccepted(context.Request))
         {
-            await SnapshotAnswer.WriteAsync(context, snapshot);
+            await SnapshotAnswer.WriteAsync(context, snapshot, batch.NewestSequence);
             return;
         }
 

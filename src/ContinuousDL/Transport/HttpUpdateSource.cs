@@ -106,7 +106,7 @@ public sealed class HttpUpdateSource : IUpdateSource
                 using var rest = await response.Content.ReadAsStreamAsync(patience.Token).ConfigureAwait(false);
                 using var arriving = new PatientStream(rest, patience, options.Timeout);
                 var snapshot = await download!.ReceiveAsync(arriving, patience.Token).ConfigureAwait(false);
-                return new UpdateBatch { Snapshot = snapshot, NewestSequence = snapshot.Sequence };
+                return new UpdateBatch { Snapshot = snapshot, NewestSequence = Math.Max(snapshot.Sequence, download.NewestSequence) };
             }
 
             if (response.StatusCode is HttpStatusCode.PartialContent or HttpStatusCode.RequestedRangeNotSatisfiable) begin(null);

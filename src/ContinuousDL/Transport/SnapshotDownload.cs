@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
 using ContinuousDL.Deployment;
@@ -11,6 +12,9 @@ namespace ContinuousDL.Transport;
 /// <remarks>The first answer says which snapshot it is by a strong entity tag; without one there is nothing to go on with.</remarks>
 internal sealed class SnapshotDownload
 {
+    /// <summary>The header that says what the newest sequence of the source was when the answer began.</summary>
+    public const string NewestSequenceHeader = "ContinuousDL-Newest-Sequence";
+
     private readonly SnapshotReader reader;
     private readonly EntityTagHeaderValue? tag;
     private readonly long? length;
@@ -25,7 +29,14 @@ internal sealed class SnapshotDownload
         if (length > maximumBytes) throw new SnapshotFormatException($"The snapshot takes {length:N0} bytes; {maximumBytes:N0} are allowed.");
         tag = response.Headers.ETag is { IsWeak: false } strong ? strong : null;
         reader = new SnapshotReader(length: length, maximum: maximumBytes);
+        if (response.Headers.TryGetValues(NewestSequenceHeader, out var values) && long.TryParse(values.First(), NumberStyles.None, CultureInfo.InvariantCulture, out var newest))
+        {
+            NewestSequence = newest;
+        }
     }
+
+    /// <summary>The newest sequence that the source had when the snapshot began to come; 0 where the server does not say.</summary>
+    public long NewestSequence { get; }
 
     /// <summary>How many bytes have arrived.</summary>
     public long Position => reader.Position;
