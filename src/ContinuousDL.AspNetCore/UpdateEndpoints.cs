@@ -15,7 +15,9 @@ public static partial class UpdateEndpoints
     /// <summary>
     /// Maps <c>GET {pattern}?run={run}&amp;sequence={sequence}&amp;wait={seconds}</c>: what brings a replica of that run from that
     /// sequence forward, in the <see cref="UpdateBatchFormat"/>; 204 when there is nothing new within the wait; 400 when the
-    /// query makes no sense; 503 when the source can't be read. Without <c>run</c> the answer begins with a snapshot.
+    /// query makes no sense; 503 when the source can't be read. Without <c>run</c> the answer begins with a snapshot. A request
+    /// that accepts <c>application/vnd.continuousdl.snapshot</c> gets it on its own, with an entity tag, and can get the rest of it
+    /// by <c>Range</c> and <c>If-Range</c> where it was cut off. Replicas that start at about the same time share one.
     /// </summary>
     /// <param name="endpoints">Where to map it.</param>
     /// <param name="pattern">The route, such as <c>/model/updates</c>.</param>
@@ -29,18 +31,25 @@ public static partial class UpdateEndpoints
         ArgumentNullException.ThrowIfNull(endpoints);
         ArgumentNullException.ThrowIfNull(pattern);
         ArgumentNullException.ThrowIfNull(source);
-        var longest = OptionsValidator.Validate(options ?? new(), nameof(options)).LongestWait;
+        var longest = OptionsValidator.Validate(options ??= new(), nameof(options)).LongestWait;
+        var snapshots = new SharedSnapshots(source, options.SnapshotLifetime, endpoints.ServiceProvider.GetService<TimeProvider>() ?? TimeProvider.System);
         var logger = endpoints.ServiceProvider.GetService<ILoggerFactory>()?.CreateLogger(typeof(UpdateEndpoints).FullName!);
         var stopping = endpoints.ServiceProvider.GetService<IHostApplicationLifetime>()?.ApplicationStopping ?? CancellationToken.None;
-        return endpoints.MapGet(pattern, context => AnswerAsync(context, source, longest, logger, stopping));
+        return endpoints.MapGet(pattern, context => AnswerAsync(context, snapshots, longest, logger, stopping));
     }
 
-    private static async Task AnswerAsync(HttpContext context, IUpdateSource source, TimeSpan longest, ILogger? logger, CancellationToken stopping)
+    private static async Task AnswerAsync(HttpContext context, SharedSnapshots source, TimeSpan longest, ILogger? logger, CancellationToken stopping)
     {
         if (!TryParse(context.Request.Query, longest, out var runId, out var sequence, out var wait, out var problem))
         {
             context.Response.StatusCode = StatusCodes.Status400BadRequest;
             await context.Response.WriteAsync(problem, context.RequestAborted);
+            return;
+        }
+
+        if (SnapshotAnswer.TryResume(context.Request, source) is { } rest)
+        {
+            await SnapshotAnswer.WriteAsync(context, rest);
             return;
         }
 
@@ -63,6 +72,13 @@ public static partial class UpdateEndpoints
         {
             if (logger is not null) SourceFailed(logger, e);
             context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+            return;
+        }
+
+        using var snapshot = batch.Snapshot is null ? null : source.Acquire(batch.Snapshot);
+        if (snapshot is not null && SnapshotAnswer.IsAccepted(context.Request))
+        {
+            await SnapshotAnswer.WriteAsync(context, snapshot, batch.NewestSequence);
             return;
         }
 

@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using System.Diagnostics.CodeAnalysis;
 
 namespace ContinuousDL;
 
@@ -11,15 +12,18 @@ internal static class OptionsValidator
     /// <returns>The options.</returns>
     /// <exception cref="ArgumentNullException"><paramref name="options"/> is null.</exception>
     /// <exception cref="ArgumentException">A value is not allowed. The message names each one and says what would be right.</exception>
-    public static T Validate<T>(T options, string name)
+    [UnconditionalSuppressMessage("Trimming", "IL2026", Justification = "The type's properties are kept, those of derived options since samplers read them; and every attribute that is used knows its types without reflection.")]
+    public static T Validate<[DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.All)] T>(T options, string name)
         where T : class
     {
         ArgumentNullException.ThrowIfNull(options, name);
         var errors = new List<ValidationResult>();
-        if (Validator.TryValidateObject(options, new ValidationContext(options), errors, validateAllProperties: true)) return options;
+        var context = new ValidationContext(options, options.GetType().Name, serviceProvider: null, items: null);
+        if (Validator.TryValidateObject(options, context, errors, validateAllProperties: true)) return options;
         throw new ArgumentException(string.Join(" ", errors.Select(error => Describe(options, error))), name);
     }
 
+    [UnconditionalSuppressMessage("Trimming", "IL2075", Justification = "A property that was validated is there.")]
     private static string Describe(object options, ValidationResult error)
     {
         var type = options.GetType();

@@ -30,9 +30,20 @@ internal static class Dotnet
         throw new InvalidOperationException($"dotnet {string.Join(' ', arguments)} in {folder} gave {exitCode}:\n{output}");
     }
 
-    internal static (int ExitCode, string Output) TryRun(string folder, params string[] arguments)
+    /// <summary>Runs a published program; where it fails, the test fails with what it wrote.</summary>
+    /// <returns>What the program wrote, standard output first.</returns>
+    internal static string RunProgram(string path)
     {
-        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", arguments)
+        var (exitCode, output) = TryRunFile(path, Path.GetDirectoryName(path)!);
+        return exitCode == 0 ? output : throw new InvalidOperationException($"{path} gave {exitCode}:\n{output}");
+    }
+
+    internal static (int ExitCode, string Output) TryRun(string folder, params string[] arguments) =>
+        TryRunFile(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", folder, arguments);
+
+    private static (int ExitCode, string Output) TryRunFile(string file, string folder, params string[] arguments)
+    {
+        var start = new ProcessStartInfo(file, arguments)
         {
             WorkingDirectory = folder,
             RedirectStandardOutput = true,
@@ -61,7 +72,7 @@ internal static class Dotnet
         if (!process.WaitForExit(s_timeout))
         {
             process.Kill(entireProcessTree: true);
-            throw new TimeoutException($"dotnet {string.Join(' ', arguments)} in {folder} took longer than {s_timeout}:\n{output}{errors}");
+            throw new TimeoutException($"{file} {string.Join(' ', arguments)} in {folder} took longer than {s_timeout}:\n{output}{errors}");
         }
 
         process.WaitForExit();

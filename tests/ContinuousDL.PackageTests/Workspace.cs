@@ -65,7 +65,14 @@ public sealed class Workspace
     /// <param name="name">The project's name and folder.</param>
     /// <param name="packages">The packages, each as id and version.</param>
     /// <returns>The project's folder.</returns>
-    internal static string CreateConsoleProject(string name, params (string Id, string Version)[] packages)
+    internal static string CreateConsoleProject(string name, params (string Id, string Version)[] packages) => CreateConsoleProject(name, "", packages);
+
+    /// <summary>Writes a console project that references packages.</summary>
+    /// <param name="name">The project's name and folder. Its program is the one in the tests' folder of that name, otherwise that of the usual consumer.</param>
+    /// <param name="properties">MSBuild properties of its own.</param>
+    /// <param name="packages">The packages, each as id and version.</param>
+    /// <returns>The project's folder.</returns>
+    internal static string CreateConsoleProject(string name, string properties, params (string Id, string Version)[] packages)
     {
         var folder = Path.Combine(Root, name);
         Directory.CreateDirectory(folder);
@@ -82,6 +89,7 @@ public sealed class Workspace
                 <TreatWarningsAsErrors>true</TreatWarningsAsErrors>
                 <NuGetAudit>false</NuGetAudit>
                 <NoWarn>NU1603</NoWarn>
+                {properties}
                 <!-- The packed packages stay out of the machine's package cache; everything else comes from there. -->
                 <RestorePackagesPath>{Path.Combine(Root, "packages")}</RestorePackagesPath>
                 <RestoreFallbackFolders>{PackageCache}</RestoreFallbackFolders>
@@ -94,7 +102,9 @@ public sealed class Workspace
               </ItemGroup>
             </Project>
             """);
-        File.Copy(Path.Combine(TestContext.CurrentContext.TestDirectory, "Consumer", "Program.cs"), Path.Combine(folder, "Program.cs"));
+        var program = Path.Combine(TestContext.CurrentContext.TestDirectory, name, "Program.cs");
+        if (!File.Exists(program)) program = Path.Combine(TestContext.CurrentContext.TestDirectory, "Consumer", "Program.cs");
+        File.Copy(program, Path.Combine(folder, "Program.cs"));
         return folder;
     }
 

@@ -72,8 +72,8 @@ internal sealed class BufferDeployer
     private sealed class Pair(TensorSlot trained, TensorSlot deployed)
     {
         private readonly LayoutEntry entry = trained.Entry;
-        private readonly byte[] current = new byte[checked(trained.Entry.Length * trained.Entry.ElementSize)];
-        private readonly byte[] previous = new byte[checked(trained.Entry.Length * trained.Entry.ElementSize)];
+        private readonly TensorValues current = TensorValues.Allocate(trained.Entry);
+        private readonly TensorValues previous = TensorValues.Allocate(trained.Entry);
         private bool isChanged;
 
         public int Offset => entry.Offset;
@@ -82,11 +82,10 @@ internal sealed class BufferDeployer
 
         public void Read()
         {
-            isChanged = !(trained.TryView(out var now) && deployed.TryView(out var before) && now.SequenceEqual(before));
+            isChanged = !trained.HasSameValues(deployed);
             if (!isChanged) return;
             trained.ReadAll(current);
             deployed.ReadAll(previous);
-            isChanged = !current.AsSpan().SequenceEqual(previous);
         }
 
         public float RelativeChange(int i)
@@ -123,7 +122,7 @@ internal sealed class BufferDeployer
             {
                 var i = score - offset;
                 digest += Record(changes, i);
-                Scalars.Store(previous, i, entry.ElementSize, Bits(current, i));
+                previous.Store(i, entry.ElementSize, Bits(current, i));
             }
 
             deployed.WriteAll(previous);
@@ -138,6 +137,6 @@ internal sealed class BufferDeployer
             return StateDigest.Change(entry.Offset + i, before, now);
         }
 
-        private ulong Bits(byte[] values, int i) => Scalars.Load(values, i, entry.ElementSize);
+        private ulong Bits(TensorValues values, int i) => values.Load(i, entry.ElementSize);
     }
 }

@@ -13,9 +13,12 @@ public sealed class DenseDeployment : IDeploymentStrategy
     private DeployedModel? model;
 
     /// <inheritdoc />
+    /// <exception cref="NotSupportedException">The model's values take 2 GiB or more, which no update can carry as a whole.</exception>
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
         AttachCheck.ThrowIfAttached(vector, this);
+        ArgumentNullException.ThrowIfNull(deployed);
+        UpdateBuilder.ThrowIfTooLarge(deployed.Layout);
         (vector, optimizer, model) = (trainable, rule, deployed);
     }
 

@@ -98,9 +98,11 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// </summary>
     /// <param name="delta">What to add, over the trainable vector.</param>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    /// <exception cref="NotSupportedException"><paramref name="delta"/> is of every coordinate, and the model's values take 2 GiB or more, which no update can carry. Nothing was added.</exception>
     public void Add(CompressedGradient delta)
     {
         ArgumentNullException.ThrowIfNull(delta);
+        if (delta.Form != CompressedForm.Sparse) UpdateBuilder.ThrowIfTooLarge(Layout, Vector.Layout.Length);
         BeginChange();
         delta.Dequantize();
         if (TensorPrimitives.IndexOfMaxMagnitude(delta.Values) is >= 0 and var largest && !float.IsFinite(delta.Values[largest]))
@@ -162,7 +164,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         for (var i = 0; i < slots.Length; i++)
         {
             var entry = slots[i].Entry;
-            var values = changes.NextValues(entry.Length * entry.ElementSize);
+            var values = changes.NextValues((int)entry.SizeInBytes);
             trained.Slots[i].ReadAll(values);
             digest += StateDigest.Sum(entry, values);
             if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(values);
@@ -279,8 +281,8 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     {
         for (var i = 0; i < slots.Length; i++)
         {
-            trained.Slots[i].WriteAll(state.Values(i));
-            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(state.Values(i));
+            trained.Slots[i].WriteAll(state.Tensor(i));
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(state.Tensor(i));
         }
 
         Sequence++;
@@ -341,25 +343,20 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     private void RecordMove(int i, TensorSlot before, TensorSlot after)
     {
         var entry = slots[i].Entry;
-        var size = checked(entry.Length * entry.ElementSize);
-        var (old, now) = (ArrayPool<byte>.Shared.Rent(size), ArrayPool<byte>.Shared.Rent(size));
-        before.ReadAll(old.AsSpan(0, size));
-        after.ReadAll(now.AsSpan(0, size));
+        var (old, now) = (TensorValues.Of(before), TensorValues.Of(after));
         changes.EndRun();
         changes.Reserve(entry.Length, entry.ElementSize);
         for (var j = 0; j < entry.Length; j++)
         {
-            var oldBits = Scalars.Load(old, j, entry.ElementSize);
-            var bits = Rounded(entry, Scalars.Load(now, j, entry.ElementSize), oldBits);
-            Scalars.Store(now, j, entry.ElementSize, bits);
+            var oldBits = old.Load(j, entry.ElementSize);
+            var bits = Rounded(entry, now.Load(j, entry.ElementSize), oldBits);
+            now.Store(j, entry.ElementSize, bits);
             if (bits == oldBits) continue;
             Digest += StateDigest.Change(entry.Offset + j, oldBits, bits);
             changes.Record(entry.Offset + j, oldBits, bits, entry.ElementSize);
         }
 
-        if (precision != DeployedValuePrecision.Float32 || !ReferenceEquals(after, slots[i])) slots[i].WriteAll(now.AsSpan(0, size));
-        ArrayPool<byte>.Shared.Return(old);
-        ArrayPool<byte>.Shared.Return(now);
+        if (precision != DeployedValuePrecision.Float32 || !ReferenceEquals(after, slots[i])) slots[i].WriteAll(now);
     }
 
     /// <summary>A value that was moved, in the precision that is deployed; what did not move stays as it is.</summary>
@@ -378,12 +375,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         foreach (var i in tensors)
         {
             var entry = slots[i].Entry;
-            var size = checked(entry.Length * entry.ElementSize);
-            var values = ArrayPool<byte>.Shared.Rent(size);
-            slots[i].ReadAll(values.AsSpan(0, size));
+            var values = TensorValues.Of(slots[i]);
             changes.Reserve(entry.Length, entry.ElementSize);
-            for (var j = 0; j < entry.Length; j++) changes.Record(entry.Offset + j, 0, Scalars.Load(values, j, entry.ElementSize), entry.ElementSize);
-            ArrayPool<byte>.Shared.Return(values);
+            for (var j = 0; j < entry.Length; j++) changes.Record(entry.Offset + j, 0, values.Load(j, entry.ElementSize), entry.ElementSize);
             if (!isTrainable[i]) DeployAsBuffer(i, slots[i]);
         }
 

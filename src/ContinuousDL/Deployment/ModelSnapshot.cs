@@ -9,21 +9,15 @@ namespace ContinuousDL.Deployment;
 /// <remarks>Immutable; kept in managed memory, independent of the model it was taken of.</remarks>
 public sealed class ModelSnapshot
 {
-    private readonly byte[][] values;
+    private readonly TensorValues[] values;
 
     internal ModelSnapshot(ModelLayout layout, IReadOnlyList<TensorSlot> slots, Guid runId, long sequence)
     {
         Layout = layout;
         RunId = runId;
         Sequence = sequence;
-        values = new byte[slots.Count][];
-        for (var i = 0; i < slots.Count; i++)
-        {
-            var entry = slots[i].Entry;
-            values[i] = GC.AllocateUninitializedArray<byte>(checked(entry.Length * entry.ElementSize));
-            slots[i].ReadAll(values[i]);
-            StateDigest += Parameters.StateDigest.Sum(entry, values[i]);
-        }
+        values = [.. slots.Select(TensorValues.Of)];
+        StateDigest = ComputeDigest();
     }
 
     /// <summary>Takes over values that were read from elsewhere, and computes their digest.</summary>
@@ -31,13 +25,19 @@ public sealed class ModelSnapshot
     /// <param name="values">For each tensor all its values, in row-major order.</param>
     /// <param name="runId">The training run.</param>
     /// <param name="sequence">The sequence of the state.</param>
-    internal ModelSnapshot(ModelLayout layout, byte[][] values, Guid runId, long sequence)
+    internal ModelSnapshot(ModelLayout layout, TensorValues[] values, Guid runId, long sequence)
     {
         Layout = layout;
         RunId = runId;
         Sequence = sequence;
         this.values = values;
-        for (var i = 0; i < values.Length; i++) StateDigest += Parameters.StateDigest.Sum(layout.Entries[i], values[i]);
+        StateDigest = ComputeDigest();
+    }
+
+    /// <summary>Takes over values that lie in one array for each tensor.</summary>
+    internal ModelSnapshot(ModelLayout layout, byte[][] values, Guid runId, long sequence)
+        : this(layout, [.. values.Select(v => new TensorValues(v))], runId, sequence)
+    {
     }
 
     /// <summary>The same state with a signature. Shares the values.</summary>
@@ -84,7 +84,7 @@ public sealed class ModelSnapshot
     {
         ArgumentNullException.ThrowIfNull(path);
         using var file = Open(path);
-        return SnapshotFile.Read(file, layout: null);
+        return SnapshotReader.Read(file, module: null);
     }
 
     /// <summary>Reads a snapshot that <see cref="Save(Stream)"/> wrote.</summary>
@@ -93,12 +93,13 @@ public sealed class ModelSnapshot
     public static ModelSnapshot Load(Stream stream)
     {
         ArgumentNullException.ThrowIfNull(stream);
-        return SnapshotFile.Read(stream, layout: null);
+        return SnapshotReader.Read(stream, module: null);
     }
 
     /// <summary>
     /// Reads a safetensors file for a module: a snapshot, or a file of any other origin that has all tensors of the module and
-    /// no more, which gives a snapshot at sequence 0 of no run in particular.
+    /// no more, which gives a snapshot at sequence 0 of no run in particular. Weights that layers share may be there under any of
+    /// their names, or under several with the same values.
     /// </summary>
     /// <param name="path">The file.</param>
     /// <param name="module">A module of the architecture. It stays the caller's, and as it is.</param>
@@ -108,9 +109,9 @@ public sealed class ModelSnapshot
     public static ModelSnapshot Load(string path, nn.Module module)
     {
         ArgumentNullException.ThrowIfNull(path);
-        var layout = ModelLayout.Of(module);
+        var names = TensorNames.Of(module);
         using var file = Open(path);
-        return SnapshotFile.Read(file, layout);
+        return SnapshotReader.Read(file, names);
     }
 
     /// <summary>Reads a safetensors file for a module, as <see cref="Load(string, nn.Module)"/>.</summary>
@@ -121,7 +122,7 @@ public sealed class ModelSnapshot
     public static ModelSnapshot Load(Stream stream, nn.Module module)
     {
         ArgumentNullException.ThrowIfNull(stream);
-        return SnapshotFile.Read(stream, ModelLayout.Of(module));
+        return SnapshotReader.Read(stream, TensorNames.Of(module));
     }
 
     /// <summary>
@@ -143,12 +144,26 @@ public sealed class ModelSnapshot
     public void Save(Stream stream)
     {
         ArgumentNullException.ThrowIfNull(stream);
-        SnapshotFile.Write(stream, this);
+        new SnapshotImage(this).WriteTo(stream);
     }
 
     /// <summary>The values of one tensor, in row-major order, as raw bytes of its dtype.</summary>
     /// <param name="entry">The index of the tensor in the layout.</param>
-    public ReadOnlySpan<byte> Values(int entry) => values[entry];
+    /// <exception cref="NotSupportedException">They take more bytes than a span can have, about 2 GiB: use <see cref="CopyValues"/>.</exception>
+    public ReadOnlySpan<byte> Values(int entry) => values[entry].PartCount == 1 ? values[entry].From(0) : throw new NotSupportedException(
+        $"The values of '{Layout.Entries[entry].Name}' take {values[entry].Length:N0} bytes, more than a span can have: {nameof(CopyValues)} gives any part of them.");
+
+    /// <summary>Copies values of one tensor, of any size.</summary>
+    /// <param name="entry">The index of the tensor in the layout.</param>
+    /// <param name="offset">Where to begin, in bytes from the tensor's first value, in row-major order.</param>
+    /// <param name="destination">Receives the values, as raw bytes of the tensor's dtype: as many as there is room for.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The tensor does not have that many bytes from <paramref name="offset"/> on.</exception>
+    public void CopyValues(int entry, long offset, Span<byte> destination)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, values[entry].Length - destination.Length);
+        values[entry].CopyTo(offset, destination);
+    }
 
     /// <summary>Makes a module's state the snapshot's.</summary>
     /// <param name="module">A module of the same architecture. It stays the caller's.</param>
@@ -163,6 +178,16 @@ public sealed class ModelSnapshot
         }
 
         for (var i = 0; i < values.Length; i++) model.Slots[i].WriteAll(values[i]);
+    }
+
+    /// <summary>The values of one tensor, of any size.</summary>
+    internal TensorValues Tensor(int entry) => values[entry];
+
+    private ulong ComputeDigest()
+    {
+        var digest = 0ul;
+        for (var i = 0; i < values.Length; i++) digest += values[i].Digest(Layout.Entries[i]);
+        return digest;
     }
 
     private static FileStream Open(string path) => new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);

@@ -115,18 +115,31 @@ public sealed class ModelUpdate : IDisposable
         for (var i = 0; i < from.Layout.Entries.Count; i++)
         {
             var entry = from.Layout.Entries[i];
-            var old = from.Values(i);
-            var current = to.Values(i);
-            for (var position = old.CommonPrefixLength(current); position < old.Length; position += old[position..].CommonPrefixLength(current[position..]))
+            var (old, current) = (from.Tensor(i), to.Tensor(i));
+            for (var offset = 0L; offset < old.Length;)
             {
-                var j = position / entry.ElementSize;
-                changes.Reserve(1, entry.ElementSize);
-                changes.Record(entry.Offset + j, Scalars.Load(old, j, entry.ElementSize), Scalars.Load(current, j, entry.ElementSize), entry.ElementSize);
-                position = (j + 1) * entry.ElementSize;
+                var before = old.From(offset);
+                var after = current.From(offset);
+                var common = Math.Min(before.Length, after.Length);
+                RecordChanges(changes, entry, (int)(offset / entry.ElementSize), before[..common], after[..common]);
+                offset += common;
             }
         }
 
         return changes.Build(new UpdateIdentity(runId ?? from.RunId, from.Sequence, sequence, from.Layout, to.StateDigest));
+    }
+
+    /// <summary>Records where some values of a tensor, from the element <paramref name="first"/> on, differ from those before.</summary>
+    private static void RecordChanges(UpdateBuilder changes, LayoutEntry entry, int first, ReadOnlySpan<byte> old, ReadOnlySpan<byte> current)
+    {
+        var size = entry.ElementSize;
+        for (var position = old.CommonPrefixLength(current); position < old.Length; position += old[position..].CommonPrefixLength(current[position..]))
+        {
+            var j = position / size;
+            changes.Reserve(1, size);
+            changes.Record(entry.Offset + first + j, Scalars.Load(old, j, size), Scalars.Load(current, j, size), size);
+            position = (j + 1) * size;
+        }
     }
 
     /// <summary>The same update in memory of its own, without the values before. The caller owns it.</summary>

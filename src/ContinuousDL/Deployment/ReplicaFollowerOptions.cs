@@ -17,12 +17,12 @@ public sealed class ReplicaFollowerOptions
 
     /// <summary>How long to wait before asking again when a source gave nothing that helps; twice as long each further time.</summary>
     /// <value>Default: 0.1 seconds.</value>
-    [Range(typeof(TimeSpan), "00:00:00.001", "1.00:00:00", ParseLimitsInInvariantCulture = true, ErrorMessage = "must be from 1 millisecond to 1 day")]
+    [DurationRange("00:00:00.001", "1.00:00:00", ErrorMessage = "must be from 1 millisecond to 1 day")]
     public TimeSpan RetryDelay { get; set; } = TimeSpan.FromMilliseconds(100);
 
     /// <summary>The longest such wait.</summary>
     /// <value>Default: 10 seconds.</value>
-    [Range(typeof(TimeSpan), "00:00:00.001", "1.00:00:00", ParseLimitsInInvariantCulture = true, ErrorMessage = "must be from 1 millisecond to 1 day")]
+    [DurationRange("00:00:00.001", "1.00:00:00", ErrorMessage = "must be from 1 millisecond to 1 day")]
     public TimeSpan MaxRetryDelay { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <summary>A copy that nobody else changes.</summary>

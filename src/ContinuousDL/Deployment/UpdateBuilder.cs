@@ -46,16 +46,22 @@ internal sealed class UpdateBuilder
     /// <summary>Says that the values before are not known of all changes, so that the update has none.</summary>
     public void ForgetPrevious() => previousUnknown = true;
 
+    /// <summary>Checks that an update can carry a value of each coordinate, and list them if it has to: before anything is changed.</summary>
+    /// <param name="layout">The model.</param>
+    /// <param name="count">How many coordinates it has to list; 0 where it is whole.</param>
+    /// <exception cref="NotSupportedException">They take more than an array can hold.</exception>
+    public static void ThrowIfTooLarge(ModelLayout layout, long count = 0)
+    {
+        if (layout.SizeInBytes <= Array.MaxLength && count <= Array.MaxLength) return;
+        throw new NotSupportedException(
+            $"The model's values take {layout.SizeInBytes:N0} bytes; an update that carries all of them can hold {Array.MaxLength:N0}. Compress to a sparse form, or deploy a snapshot.");
+    }
+
     /// <summary>Starts an update that carries every value; they are then written, tensor by tensor.</summary>
     /// <exception cref="NotSupportedException">They take more than an array can hold.</exception>
     public void BeginWhole(ModelLayout layout)
     {
-        if (layout.SizeInBytes > Array.MaxLength)
-        {
-            throw new NotSupportedException(
-                $"The model's values take {layout.SizeInBytes:N0} bytes; an update that carries all of them can hold {Array.MaxLength:N0}. Compress, or deploy a snapshot.");
-        }
-
+        ThrowIfTooLarge(layout);
         Clear();
         Grow(ref values, 0, layout.SizeInBytes);
         IsWhole = true;

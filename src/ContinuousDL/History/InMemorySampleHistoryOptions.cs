@@ -1,5 +1,3 @@
-using System.ComponentModel.DataAnnotations;
-
 namespace ContinuousDL.History;
 
 /// <summary>Options of an <see cref="InMemorySampleHistory"/>.</summary>
@@ -9,7 +7,7 @@ public sealed class InMemorySampleHistoryOptions
     /// The most samples that are kept. When there are more, the oldest go. A smaller value takes less memory, and forgets sooner.
     /// </summary>
     /// <value>The default is null: all samples are kept.</value>
-    [Range(typeof(long), "1", "9223372036854775807")]
+    [LongRange(1, long.MaxValue)]
     public long? Capacity { get; set; }
 
     /// <summary>
@@ -17,6 +15,6 @@ public sealed class InMemorySampleHistoryOptions
     /// fewer and larger allocations; a smaller one leaves less memory unused and lets that of forgotten samples go sooner.
     /// </summary>
     /// <value>The default is 32 MiB. From 1 byte to 1 TiB.</value>
-    [Range(typeof(long), "1", "1099511627776")]
+    [LongRange(1, 1L << 40)]
     public long MaximumChunkBytes { get; set; } = 32L << 20;
 }

@@ -1,5 +1,3 @@
-using System.ComponentModel.DataAnnotations;
-
 namespace ContinuousDL.History;
 
 /// <summary>Options of a <see cref="MappedSampleHistory"/>.</summary>
@@ -10,7 +8,7 @@ public sealed class MappedSampleHistoryOptions
     /// A smaller value takes less room on disk, and forgets sooner.
     /// </summary>
     /// <value>The default is null: all samples are kept.</value>
-    [Range(typeof(long), "1", "9223372036854775807")]
+    [LongRange(1, long.MaxValue)]
     public long? Capacity { get; set; }
 
     /// <summary>
@@ -19,7 +17,7 @@ public sealed class MappedSampleHistoryOptions
     /// disk as it fills.
     /// </summary>
     /// <value>The default is 64 MiB. From 1 byte to 1 TiB.</value>
-    [Range(typeof(long), "1", "1099511627776")]
+    [LongRange(1, 1L << 40)]
     public long SegmentBytes { get; set; } = 64L << 20;
 
     /// <summary>

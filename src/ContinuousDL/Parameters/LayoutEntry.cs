@@ -37,6 +37,9 @@ public sealed class LayoutEntry
     /// <summary>The size of an element in bytes: 1, 2, 4 or 8.</summary>
     public int ElementSize { get; }
 
+    /// <summary>The size of all its values in bytes.</summary>
+    internal long SizeInBytes => (long)Length * ElementSize;
+
     /// <summary>One past the last of its coordinates.</summary>
     public int End => Offset + Length;
 

@@ -23,7 +23,7 @@ public sealed class ModelLayout
         this.entries = entries;
         runs = FindRuns(entries);
         Count = entries.Length == 0 ? 0 : entries[^1].End;
-        SizeInBytes = entries.Sum(e => (long)e.Length * e.ElementSize);
+        SizeInBytes = entries.Sum(e => e.SizeInBytes);
         Fingerprint = XxHash128.HashToUInt128(Encoding.UTF8.GetBytes(Description));
     }
 

@@ -70,9 +70,16 @@ internal static class StateDigest
     /// <summary>The part of the digest that comes from one whole tensor.</summary>
     /// <param name="entry">The tensor.</param>
     /// <param name="values">All its values in row-major order, as raw bytes.</param>
-    public static ulong Sum(LayoutEntry entry, ReadOnlySpan<byte> values)
+    public static ulong Sum(LayoutEntry entry, ReadOnlySpan<byte> values) => Sum(entry, 0, values);
+
+    /// <summary>The part of the digest that comes from some of a tensor's values.</summary>
+    /// <param name="entry">The tensor.</param>
+    /// <param name="first">The element that the values begin with.</param>
+    /// <param name="values">The values in row-major order, as raw bytes of whole elements.</param>
+    public static ulong Sum(LayoutEntry entry, int first, ReadOnlySpan<byte> values)
     {
         var sum = 0ul;
+        var start = entry.Offset + first;
         if (entry.ElementSize == 4)
         {
             var words = MemoryMarshal.Cast<byte, uint>(values);
@@ -80,7 +87,7 @@ internal static class StateDigest
             if (Avx512DQ.IsSupported)
             {
                 var sums = Vector512<ulong>.Zero;
-                var coordinates = Vector512<ulong>.Indices + Vector512.Create((ulong)entry.Offset);
+                var coordinates = Vector512<ulong>.Indices + Vector512.Create((ulong)start);
                 for (; done <= words.Length - Vector512<ulong>.Count; done += Vector512<ulong>.Count)
                 {
                     sums += Hash(Offset(coordinates), Widen(words[done..]));
@@ -90,11 +97,12 @@ internal static class StateDigest
                 sum = Vector512.Sum(sums);
             }
 
-            for (; done < words.Length; done++) sum += Hash(entry.Offset + done, words[done]);
+            for (; done < words.Length; done++) sum += Hash(start + done, words[done]);
             return sum;
         }
 
-        for (var i = 0; i < entry.Length; i++) sum += Hash(entry.Offset + i, Scalars.Load(values, i, entry.ElementSize));
+        var count = values.Length / entry.ElementSize;
+        for (var i = 0; i < count; i++) sum += Hash(start + i, Scalars.Load(values, i, entry.ElementSize));
         return sum;
     }
 

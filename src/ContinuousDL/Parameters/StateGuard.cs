@@ -201,10 +201,16 @@ internal sealed class StateGuard : IDisposable
         public bool HasNewNonFinite()
         {
             if (!Slot.Tensor.is_floating_point()) return false;
-            if (Slot.TryView(out var now) && Slot.Entry.DType == ScalarType.Float32)
+            if (Slot.TryView(0, 0, out _) && Slot.Entry.DType == ScalarType.Float32)
             {
-                var before = Before is { } saved && saved.TryView(out var view) ? MemoryMarshal.Cast<byte, float>(view) : [];
-                return HasNewNonFinite(MemoryMarshal.Cast<byte, float>(now), before);
+                using var now = new TensorPieces(Slot);
+                while (now.MoveNext())
+                {
+                    var before = Before is { } saved && saved.TryView(now.First, now.Values.Length / sizeof(float), out var view) ? MemoryMarshal.Cast<byte, float>(view) : [];
+                    if (HasNewNonFinite(MemoryMarshal.Cast<byte, float>(now.Values), before)) return true;
+                }
+
+                return false;
             }
 
             using var scope = NewDisposeScope();

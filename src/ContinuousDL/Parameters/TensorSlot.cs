@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Runtime.InteropServices;
 using ContinuousDL.Memory;
 using TorchSharp;
@@ -35,17 +34,53 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
     /// <param name="values">Their values, packed.</param>
     public abstract void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values);
 
+    /// <summary>Reads elements that follow one another in row-major order.</summary>
+    /// <param name="first">The first of them.</param>
+    /// <param name="values">Receives them: as many as there is room for.</param>
+    public abstract void ReadRange(int first, Span<byte> values);
+
+    /// <summary>Writes elements that follow one another in row-major order.</summary>
+    /// <param name="first">The first of them.</param>
+    /// <param name="values">The elements.</param>
+    public abstract void WriteRange(int first, ReadOnlySpan<byte> values);
+
     /// <summary>Reads all elements in row-major order.</summary>
-    /// <param name="values">Receives <c>Entry.Length · Entry.ElementSize</c> bytes.</param>
-    public abstract void ReadAll(Span<byte> values);
+    /// <param name="values">Receives <c>Entry.Length · Entry.ElementSize</c> bytes; a tensor of 2 GiB or more needs <see cref="TensorValues"/>.</param>
+    public void ReadAll(Span<byte> values) => ReadRange(0, values[..checked((int)Entry.SizeInBytes)]);
 
     /// <summary>Writes all elements in row-major order.</summary>
-    public abstract void WriteAll(ReadOnlySpan<byte> values);
+    public void WriteAll(ReadOnlySpan<byte> values) => WriteRange(0, values);
 
-    /// <summary>Shows all elements in row-major order, where they lie like that in main memory.</summary>
+    /// <summary>Reads all elements in row-major order.</summary>
+    public void ReadAll(TensorValues values)
+    {
+        ThrowIfDisposed();
+        for (var offset = 0L; offset < values.Length;)
+        {
+            var part = values.From(offset);
+            ReadRange((int)(offset / Entry.ElementSize), part);
+            offset += part.Length;
+        }
+    }
+
+    /// <summary>Writes all elements in row-major order.</summary>
+    public void WriteAll(TensorValues values)
+    {
+        ThrowIfDisposed();
+        for (var offset = 0L; offset < values.Length;)
+        {
+            var part = values.From(offset);
+            WriteRange((int)(offset / Entry.ElementSize), part);
+            offset += part.Length;
+        }
+    }
+
+    /// <summary>Shows elements that follow one another in row-major order, where they lie like that in main memory.</summary>
+    /// <param name="first">The first of them.</param>
+    /// <param name="count">How many; their bytes must fit a span.</param>
     /// <param name="values">The tensor's own memory; valid as long as the tensor.</param>
     /// <returns>Whether they do.</returns>
-    public virtual bool TryView(out ReadOnlySpan<byte> values)
+    public virtual bool TryView(int first, int count, out ReadOnlySpan<byte> values)
     {
         values = default;
         return false;
@@ -54,86 +89,58 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
     /// <summary>The part of the state's digest that comes from this tensor.</summary>
     public ulong ComputeDigest()
     {
-        if (TryView(out var view)) return StateDigest.Sum(Entry, view);
-        var length = checked(Entry.Length * Entry.ElementSize);
-        var values = ArrayPool<byte>.Shared.Rent(length);
-        ReadAll(values.AsSpan(0, length));
-        var digest = StateDigest.Sum(Entry, values.AsSpan(0, length));
-        ArrayPool<byte>.Shared.Return(values);
+        ThrowIfDisposed();
+        var digest = 0ul;
+        using var pieces = new TensorPieces(this);
+        while (pieces.MoveNext()) digest += StateDigest.Sum(Entry, pieces.First, pieces.Values);
         return digest;
     }
 
     /// <summary>Takes over all values from a tensor of the same shape and dtype.</summary>
     public void CopyFrom(TensorSlot source)
     {
-        if (source.TryView(out var view))
+        ThrowIfDisposed();
+        source.ThrowIfDisposed();
+        if (!source.TryView(0, 0, out _) && Tensor.device_type == source.Tensor.device_type && Tensor.device_index == source.Tensor.device_index)
         {
-            WriteAll(view);
-            return;
-        }
-
-        if (Tensor.device_type == source.Tensor.device_type && Tensor.device_index == source.Tensor.device_index)
-        {
-            ThrowIfDisposed();
-            source.ThrowIfDisposed();
             using var guard = no_grad();
             using var target = Tensor.detach();
             _ = target.copy_(source.Tensor);
             return;
         }
 
-        var length = checked(Entry.Length * Entry.ElementSize);
-        var values = ArrayPool<byte>.Shared.Rent(length);
-        source.ReadAll(values.AsSpan(0, length));
-        WriteAll(values.AsSpan(0, length));
-        ArrayPool<byte>.Shared.Return(values);
+        using var pieces = new TensorPieces(source);
+        while (pieces.MoveNext()) WriteRange(pieces.First, pieces.Values);
     }
 
     /// <summary>Whether a tensor of the same shape and dtype has the same values, bit for bit.</summary>
     public bool HasSameValues(TensorSlot other)
     {
-        if (TryView(out var own) && other.TryView(out var others)) return own.SequenceEqual(others);
-        var length = checked(Entry.Length * Entry.ElementSize);
-        var (values, otherValues) = (ArrayPool<byte>.Shared.Rent(length), ArrayPool<byte>.Shared.Rent(length));
-        ReadAll(values.AsSpan(0, length));
-        other.ReadAll(otherValues.AsSpan(0, length));
-        var same = values.AsSpan(0, length).SequenceEqual(otherValues.AsSpan(0, length));
-        ArrayPool<byte>.Shared.Return(values);
-        ArrayPool<byte>.Shared.Return(otherValues);
-        return same;
+        using var own = new TensorPieces(this);
+        using var others = new TensorPieces(other);
+        while (own.MoveNext() && others.MoveNext())
+        {
+            if (!own.Values.SequenceEqual(others.Values)) return false;
+        }
+
+        return true;
     }
 
     /// <summary>Writes all elements to a stream, in row-major order.</summary>
     public void Save(BinaryWriter writer)
     {
-        if (TryView(out var view))
-        {
-            writer.Write(view);
-            return;
-        }
-
-        var length = Entry.Length * Entry.ElementSize;
-        var values = ArrayPool<byte>.Shared.Rent(length);
-        ReadAll(values.AsSpan(0, length));
-        writer.Write(values.AsSpan(0, length));
-        ArrayPool<byte>.Shared.Return(values);
+        ThrowIfDisposed();
+        using var pieces = new TensorPieces(this);
+        while (pieces.MoveNext()) writer.Write(pieces.Values);
     }
 
     /// <summary>Reads what <see cref="Save"/> wrote.</summary>
     /// <exception cref="EndOfStreamException">It is cut short. The tensor is as it was.</exception>
     public void Load(BinaryReader reader)
     {
-        var length = Entry.Length * Entry.ElementSize;
-        var values = ArrayPool<byte>.Shared.Rent(length);
-        try
-        {
-            reader.ReadExactly(values.AsSpan(0, length));
-            WriteAll(values.AsSpan(0, length));
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(values);
-        }
+        var values = TensorValues.Allocate(Entry);
+        for (var i = 0; i < values.PartCount; i++) reader.ReadExactly(values.Part(i).Span);
+        WriteAll(values);
     }
 
     /// <summary>A tensor of its own with the same contents, contiguous. Owned by the caller.</summary>
@@ -189,12 +196,10 @@ internal sealed unsafe class CpuTensorSlot : TensorSlot
         for (var j = 0; j < coordinates.Length; j++) Scalars.Store(AddressOf(start, coordinates[j]), Entry.ElementSize, bits[j]);
     }
 
-    public override bool TryView(out ReadOnlySpan<byte> values)
+    public override bool TryView(int first, int count, out ReadOnlySpan<byte> values)
     {
-        var size = (long)Entry.Length * Entry.ElementSize;
-        var visible = contiguous && size <= int.MaxValue;
-        values = visible ? new ReadOnlySpan<byte>(Address(), (int)size) : default;
-        return visible;
+        values = contiguous ? new ReadOnlySpan<byte>(Address() + ((long)first * Entry.ElementSize), count * Entry.ElementSize) : default;
+        return contiguous;
     }
 
     public override void Read(ReadOnlySpan<int> coordinates, Span<byte> values)
@@ -225,41 +230,32 @@ internal sealed unsafe class CpuTensorSlot : TensorSlot
         for (var j = 0; j < coordinates.Length; j++) Scalars.Store(AddressOf(start, coordinates[j]), Entry.ElementSize, Scalars.Load(values, j, Entry.ElementSize));
     }
 
-    public override void ReadAll(Span<byte> values)
-    {
-        if (TryView(out var view))
-        {
-            view.CopyTo(values);
-            return;
-        }
-
-        var start = Address();
-
-        fixed (byte* destination = values)
-        {
-            for (var i = 0; i < Entry.Length; i++)
-            {
-                Scalars.Store(destination + ((long)i * Entry.ElementSize), Entry.ElementSize, Scalars.Load(start + (Position(i) * Entry.ElementSize), Entry.ElementSize));
-            }
-        }
-    }
-
-    public override void WriteAll(ReadOnlySpan<byte> values)
+    public override void ReadRange(int first, Span<byte> values)
     {
         var start = Address();
+        var size = Entry.ElementSize;
         if (contiguous)
         {
-            values.CopyTo(new Span<byte>(start, values.Length));
+            new ReadOnlySpan<byte>(start + ((long)first * size), values.Length).CopyTo(values);
             return;
         }
 
-        fixed (byte* source = values)
+        var count = values.Length / size;
+        for (var i = 0; i < count; i++) Scalars.Store(values, i, size, Scalars.Load(start + (Position(first + i) * size), size));
+    }
+
+    public override void WriteRange(int first, ReadOnlySpan<byte> values)
+    {
+        var start = Address();
+        var size = Entry.ElementSize;
+        if (contiguous)
         {
-            for (var i = 0; i < Entry.Length; i++)
-            {
-                Scalars.Store(start + (Position(i) * Entry.ElementSize), Entry.ElementSize, Scalars.Load(source + ((long)i * Entry.ElementSize), Entry.ElementSize));
-            }
+            values.CopyTo(new Span<byte>(start + ((long)first * size), values.Length));
+            return;
         }
+
+        var count = values.Length / size;
+        for (var i = 0; i < count; i++) Scalars.Store(start + (Position(first + i) * size), size, Scalars.Load(values, i, size));
     }
 
     /// <summary>Where an element lies, in elements from the first.</summary>
@@ -311,21 +307,32 @@ internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : Tenso
         Put(coordinates, elements);
     }
 
-    public override void ReadAll(Span<byte> values)
-    {
-        ThrowIfDisposed();
-        using var scope = NewDisposeScope();
-        Tensor.detach().cpu().contiguous().bytes.CopyTo(values);
-    }
-
-    public override void WriteAll(ReadOnlySpan<byte> values)
+    public override void ReadRange(int first, Span<byte> values)
     {
         ThrowIfDisposed();
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        var host = empty(Tensor.shape, dtype: Entry.DType);
+        Tensor.detach().flatten().narrow(0, first, values.Length / Entry.ElementSize).cpu().bytes.CopyTo(values);
+    }
+
+    public override void WriteRange(int first, ReadOnlySpan<byte> values)
+    {
+        ThrowIfDisposed();
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        var count = values.Length / Entry.ElementSize;
+        var host = empty([count], dtype: Entry.DType);
         values.CopyTo(host.bytes);
-        _ = Tensor.detach().copy_(host);
+        if (count == Entry.Length)
+        {
+            _ = Tensor.detach().copy_(host.view(Tensor.shape));
+            return;
+        }
+
+        // As with single elements: a flattened view of a tensor with gaps would be a copy that is thrown away.
+        var flat = Tensor.detach().contiguous().flatten();
+        _ = flat.narrow(0, first, count).copy_(host);
+        _ = Tensor.detach().copy_(flat.view(Tensor.shape));
     }
 
     /// <summary>Elements in main memory, in the caller's dispose scope.</summary>

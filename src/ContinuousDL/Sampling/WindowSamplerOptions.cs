@@ -1,5 +1,3 @@
-using System.ComponentModel.DataAnnotations;
-
 namespace ContinuousDL.Sampling;
 
 /// <summary>Options of a <see cref="WindowSampler"/>.</summary>
@@ -10,6 +8,6 @@ public sealed class WindowSamplerOptions : SamplerOptions
     /// data sooner, and forgets sooner.
     /// </summary>
     /// <value>The default is 10,000. At least 1.</value>
-    [Range(typeof(long), "1", "9223372036854775807")]
+    [LongRange(1, long.MaxValue)]
     public long WindowSize { get; set; } = 10_000;
 }

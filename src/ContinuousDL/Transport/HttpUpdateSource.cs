@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using ContinuousDL.Snapshots;
 
 namespace ContinuousDL.Transport;
 
@@ -9,7 +10,9 @@ namespace ContinuousDL.Transport;
 /// </summary>
 /// <remarks>
 /// A request is <c>GET {address}?run={run}&amp;sequence={sequence}&amp;wait={seconds}</c>; the answer 200 with a batch in the
-/// <see cref="UpdateBatchFormat"/>, or 204 when there was nothing new. Thread-safe.
+/// <see cref="UpdateBatchFormat"/>, or a snapshot on its own, or 204 when there was nothing new. A snapshot that is cut off, by a
+/// time limit of something in between or by a connection that fails, is gone on with where it was: at once as long as each answer
+/// brings something, otherwise by the next call. Thread-safe.
 /// </remarks>
 public sealed class HttpUpdateSource : IUpdateSource
 {
@@ -17,6 +20,7 @@ public sealed class HttpUpdateSource : IUpdateSource
     private readonly Uri address;
     private readonly HttpUpdateSourceOptions options;
     private volatile bool failed;
+    private SnapshotDownload? unfinished;
 
     /// <summary>Makes a source.</summary>
     /// <param name="client">Sends the requests; authentication, proxies and the like are its part. It stays the caller's. Its <see cref="HttpClient.Timeout"/> must be longer than the wait, or infinite.</param>
@@ -50,19 +54,62 @@ public sealed class HttpUpdateSource : IUpdateSource
             string.Create(CultureInfo.InvariantCulture, $"{address.OriginalString}?run={runId:D}&sequence={sequence}&wait={wait.TotalSeconds:0.###}"),
             UriKind.RelativeOrAbsolute);
         failed = true;
-        var batch = await RequestAsync(request, cancellationToken).ConfigureAwait(false);
+        var batch = await ReceiveAsync(request, cancellationToken).ConfigureAwait(false);
         failed = false;
         return batch;
     }
 
-    private async Task<UpdateBatch> RequestAsync(Uri request, CancellationToken cancellationToken)
+    /// <summary>Asks, and asks for the rest of a snapshot as long as each answer brings something.</summary>
+    private async Task<UpdateBatch> ReceiveAsync(Uri request, CancellationToken cancellationToken)
+    {
+        // Taken by one call at a time; others that come meanwhile begin anew.
+        var download = Interlocked.Exchange(ref unfinished, null);
+        while (true)
+        {
+            var position = download?.Position ?? 0;
+            try
+            {
+                return await RequestAsync(request, download, started => download = started, cancellationToken).ConfigureAwait(false);
+            }
+            catch (IOException) when (download is { CanResume: true } && download.Position > position)
+            {
+            }
+            catch (Exception e) when (download is { CanResume: true } && e is IOException or OperationCanceledException)
+            {
+                unfinished = download;
+                throw;
+            }
+        }
+    }
+
+    /// <summary>Asks once.</summary>
+    /// <param name="request">What for.</param>
+    /// <param name="download">The snapshot to go on with, if there is one.</param>
+    /// <param name="begin">Is told of the snapshot that the answer begins, and of null where what there was is of no use any more.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    private async Task<UpdateBatch> RequestAsync(Uri request, SnapshotDownload? download, Action<SnapshotDownload?> begin, CancellationToken cancellationToken)
     {
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         patience.CancelAfter(options.Wait + options.Timeout);
         try
         {
-            using var response = await client.GetAsync(request, HttpCompletionOption.ResponseHeadersRead, patience.Token).ConfigureAwait(false);
+            using var message = new HttpRequestMessage(HttpMethod.Get, request) { Version = client.DefaultRequestVersion, VersionPolicy = client.DefaultVersionPolicy };
+            message.Headers.Accept.ParseAdd(UpdateBatchFormat.MediaType);
+            message.Headers.Accept.ParseAdd(SnapshotImage.MediaType);
+            download?.Resume(message);
+            using var response = await client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, patience.Token).ConfigureAwait(false);
             if (response.StatusCode == HttpStatusCode.NoContent) return UpdateBatch.Empty;
+            var isRest = download?.IsContinuedBy(response) == true;
+            if (isRest || (response.StatusCode == HttpStatusCode.OK && SnapshotDownload.IsSnapshot(response)))
+            {
+                if (!isRest) begin(download = new SnapshotDownload(response, options.MaximumBytes));
+                using var rest = await response.Content.ReadAsStreamAsync(patience.Token).ConfigureAwait(false);
+                using var arriving = new PatientStream(rest, patience, options.Timeout);
+                var snapshot = await download!.ReceiveAsync(arriving, patience.Token).ConfigureAwait(false);
+                return new UpdateBatch { Snapshot = snapshot, NewestSequence = Math.Max(snapshot.Sequence, download.NewestSequence) };
+            }
+
+            if (response.StatusCode is HttpStatusCode.PartialContent or HttpStatusCode.RequestedRangeNotSatisfiable) begin(null);
             if (response.StatusCode != HttpStatusCode.OK) throw new IOException($"{address} answered {(int)response.StatusCode} {response.ReasonPhrase}.");
             if (response.Content.Headers.ContentType?.MediaType is var type && type != UpdateBatchFormat.MediaType)
             {
@@ -80,6 +127,11 @@ public sealed class HttpUpdateSource : IUpdateSource
         catch (HttpRequestException e)
         {
             throw new IOException($"{address} can't be reached: {e.Message}", e);
+        }
+        catch (SnapshotFormatException e)
+        {
+            begin(null);
+            throw new IOException($"{address} answered with no valid snapshot: {e.Message}", e);
         }
         catch (InvalidDataException e)
         {

@@ -1,19 +1,17 @@
-using System.ComponentModel.DataAnnotations;
-
 namespace ContinuousDL.Transport;
 
 /// <summary>The options of an <see cref="HttpUpdateSource"/>.</summary>
 public sealed class HttpUpdateSourceOptions
 {
     /// <summary>How long the server is asked to wait for something new before it answers that there is nothing. Longer: fewer requests; more than what lies between allows, and they cut the connection. <value>30 seconds.</value></summary>
-    [Range(typeof(TimeSpan), "00:00:00", "00:10:00", ConvertValueInInvariantCulture = true, ParseLimitsInInvariantCulture = true, ErrorMessage = "It must be from 0 to 10 minutes.")]
+    [DurationRange("00:00:00", "00:10:00", ErrorMessage = "It must be from 0 to 10 minutes.")]
     public TimeSpan Wait { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>How long an answer may take beyond <see cref="Wait"/>, until its headers and between its parts. <value>30 seconds.</value></summary>
-    [Range(typeof(TimeSpan), "00:00:00.001", "01:00:00", ConvertValueInInvariantCulture = true, ParseLimitsInInvariantCulture = true, ErrorMessage = "It must be from 1 ms to 1 hour.")]
+    [DurationRange("00:00:00.001", "01:00:00", ErrorMessage = "It must be from 1 ms to 1 hour.")]
     public TimeSpan Timeout { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>The most bytes that a snapshot, and all messages of an answer together, may take. <value>2 GiB.</value></summary>
-    [Range(1, long.MaxValue)]
-    public long MaximumBytes { get; set; } = 1L << 31;
+    /// <summary>The most bytes that a snapshot, and all messages of an answer together, may take. Memory is taken as they arrive. <value>32 GiB: more than the largest model that there can be.</value></summary>
+    [LongRange(1, long.MaxValue)]
+    public long MaximumBytes { get; set; } = 1L << 35;
 }

@@ -1,6 +1,6 @@
-using System.Buffers;
 using System.Buffers.Binary;
 using ContinuousDL.Deployment;
+using ContinuousDL.Memory;
 using ContinuousDL.Snapshots;
 
 namespace ContinuousDL.Transport;
@@ -24,9 +24,6 @@ public static class UpdateBatchFormat
     private const int HeaderBytes = 4 + 1 + sizeof(long) + sizeof(long);
     private const int MessageHeaderBytes = sizeof(long) + sizeof(int);
 
-    /// <summary>The most that is allocated before the bytes for it have arrived.</summary>
-    private const int FirstAllocation = 1 << 16;
-
     private static ReadOnlySpan<byte> Magic => "CDLB"u8;
 
     /// <summary>Writes a batch.</summary>
@@ -37,21 +34,14 @@ public static class UpdateBatchFormat
     {
         ArgumentNullException.ThrowIfNull(stream);
         ArgumentNullException.ThrowIfNull(batch);
-        byte[] snapshot = [];
-        if (batch.Snapshot is not null)
-        {
-            using var buffer = new MemoryStream();
-            batch.Snapshot.Save(buffer);
-            snapshot = buffer.ToArray();
-        }
-
+        var snapshot = batch.Snapshot is null ? null : new SnapshotImage(batch.Snapshot);
         var header = new byte[HeaderBytes];
         Magic.CopyTo(header);
         header[4] = Version;
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(5), batch.NewestSequence);
-        BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(13), snapshot.Length);
+        BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(13), snapshot?.Length ?? 0);
         await stream.WriteAsync(header, cancellationToken).ConfigureAwait(false);
-        await stream.WriteAsync(snapshot, cancellationToken).ConfigureAwait(false);
+        if (snapshot is not null) await snapshot.WriteToAsync(stream, cancellationToken).ConfigureAwait(false);
         BinaryPrimitives.WriteInt32LittleEndian(header, batch.Messages.Count);
         await stream.WriteAsync(header.AsMemory(0, sizeof(int)), cancellationToken).ConfigureAwait(false);
         foreach (var message in batch.Messages)
@@ -59,7 +49,7 @@ public static class UpdateBatchFormat
             BinaryPrimitives.WriteInt64LittleEndian(header, message.PublishedAt.UtcTicks);
             BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(sizeof(long)), message.Bytes.Length);
             await stream.WriteAsync(header.AsMemory(0, MessageHeaderBytes), cancellationToken).ConfigureAwait(false);
-            await stream.WriteAsync(message.Bytes, cancellationToken).ConfigureAwait(false);
+            await SnapshotImage.WriteInPiecesAsync(stream, message.Bytes, cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -79,20 +69,7 @@ public static class UpdateBatchFormat
         if (header[4] != Version) throw new InvalidDataException($"The batch is of version {header[4]}; this library reads version {Version}.");
         var newest = BinaryPrimitives.ReadInt64LittleEndian(header.AsSpan(5));
         var snapshotBytes = BinaryPrimitives.ReadInt64LittleEndian(header.AsSpan(13));
-        ModelSnapshot? snapshot = null;
-        if (snapshotBytes != 0)
-        {
-            using var buffer = await ReadAsync(stream, snapshotBytes, maximumBytes, cancellationToken).ConfigureAwait(false);
-            try
-            {
-                snapshot = ModelSnapshot.Load(buffer);
-            }
-            catch (SnapshotFormatException e)
-            {
-                throw new InvalidDataException($"The batch's snapshot is not valid. {e.Message}", e);
-            }
-        }
-
+        var snapshot = snapshotBytes == 0 ? null : await ReadSnapshotAsync(stream, snapshotBytes, maximumBytes, cancellationToken).ConfigureAwait(false);
         await stream.ReadExactlyAsync(header.AsMemory(0, sizeof(int)), cancellationToken).ConfigureAwait(false);
         var count = BinaryPrimitives.ReadInt32LittleEndian(header);
         if (count < 0) throw new InvalidDataException($"The batch is said to have {count} messages.");
@@ -104,8 +81,8 @@ public static class UpdateBatchFormat
             var ticks = BinaryPrimitives.ReadInt64LittleEndian(header);
             if (ticks < DateTimeOffset.MinValue.Ticks || ticks > DateTimeOffset.MaxValue.Ticks) throw new InvalidDataException($"Message {i} is said to be of the time {ticks}, which there is not.");
             var length = BinaryPrimitives.ReadInt32LittleEndian(header.AsSpan(sizeof(long)));
-            using var bytes = await ReadAsync(stream, length, left, cancellationToken).ConfigureAwait(false);
-            messages.Add(new UpdateMessage(bytes.ToArray(), new DateTimeOffset(ticks, TimeSpan.Zero)));
+            var bytes = await ReadMessageAsync(stream, length, left, cancellationToken).ConfigureAwait(false);
+            messages.Add(new UpdateMessage(bytes, new DateTimeOffset(ticks, TimeSpan.Zero)));
 
             // Each message counts for more than its bytes, so that empty ones come to an end, too.
             left -= length + MessageHeaderBytes;
@@ -114,27 +91,37 @@ public static class UpdateBatchFormat
         return new UpdateBatch { Snapshot = snapshot, Messages = messages, NewestSequence = newest };
     }
 
-    /// <summary>Reads bytes of which there are said to be so many, into memory that is taken as they arrive.</summary>
-    private static async Task<MemoryStream> ReadAsync(Stream stream, long length, long maximum, CancellationToken cancellationToken)
+    private static async Task<ModelSnapshot> ReadSnapshotAsync(Stream stream, long length, long maximum, CancellationToken cancellationToken)
     {
-        if (length < 0 || length > Math.Min(maximum, Array.MaxLength)) throw new InvalidDataException($"A part of the batch is said to take {length:N0} bytes; {Math.Max(0, maximum):N0} are allowed.");
-        var result = new MemoryStream((int)Math.Min(length, FirstAllocation));
-        var chunk = ArrayPool<byte>.Shared.Rent(FirstAllocation);
+        ThrowIfMore(length, maximum);
         try
         {
-            while (result.Length < length)
-            {
-                var read = await stream.ReadAsync(chunk.AsMemory(0, (int)Math.Min(chunk.Length, length - result.Length)), cancellationToken).ConfigureAwait(false);
-                if (read == 0) throw new EndOfStreamException($"The batch ends after {result.Length:N0} of the {length:N0} bytes of a part.");
-                result.Write(chunk, 0, read);
-            }
+            var reader = new SnapshotReader(length: length, maximum: maximum);
+            for (var next = reader.Next; next.Length > 0; next = reader.Next) reader.Advance(await ReadSomeAsync(stream, next, cancellationToken).ConfigureAwait(false));
+            return reader.Finish();
         }
-        finally
+        catch (SnapshotFormatException e)
         {
-            ArrayPool<byte>.Shared.Return(chunk);
+            throw new InvalidDataException($"The batch's snapshot is not valid. {e.Message}", e);
         }
+    }
 
-        result.Position = 0;
-        return result;
+    private static async Task<byte[]> ReadMessageAsync(Stream stream, int length, long maximum, CancellationToken cancellationToken)
+    {
+        ThrowIfMore(length, Math.Min(maximum, Array.MaxLength));
+        var bytes = new ArrivingBytes(length, isCertain: false);
+        while (!bytes.IsComplete) bytes.Advance(await ReadSomeAsync(stream, bytes.Next, cancellationToken).ConfigureAwait(false));
+        return bytes.ToArray();
+    }
+
+    private static async ValueTask<int> ReadSomeAsync(Stream stream, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        var read = await stream.ReadAsync(destination, cancellationToken).ConfigureAwait(false);
+        return read > 0 ? read : throw new EndOfStreamException("The batch is cut off.");
+    }
+
+    private static void ThrowIfMore(long length, long maximum)
+    {
+        if (length < 0 || length > maximum) throw new InvalidDataException($"A part of the batch is said to take {length:N0} bytes; {Math.Max(0, maximum):N0} are allowed.");
     }
 }

@@ -10,14 +10,20 @@ namespace ContinuousDL.UpdateLogs;
 /// <summary>Makes one update of many: the coordinates that any of them changes, with the values that they have in the end.</summary>
 internal sealed class MergedUpdate(ModelLayout layout)
 {
-    private readonly ulong[] changed = new ulong[(layout.Count + 63) / 64];
+    private const int LargestElement = sizeof(ulong);
+
+    private readonly ulong[] changed = new ulong[(int)(((long)layout.Count + 63) / 64)];
+
+    /// <summary>The most that the values of the update can take, in bytes: at first none, after each update what its values could add.</summary>
+    private long bound;
 
     /// <summary>Adds the coordinates of an update.</summary>
-    /// <returns>False where the update carries every coordinate: merging is no use then.</returns>
+    /// <returns>False where the update carries every coordinate, or all together could be more than one can carry: merging is no use then.</returns>
     public bool TryAdd(UpdateMessage message)
     {
         var header = UpdateCodec.ReadHeader(message.Bytes.Span);
-        if (header.IsWhole) return false;
+        bound += (long)LargestElement * header.Count;
+        if (header.IsWhole || Math.Min(bound, layout.SizeInBytes) > Array.MaxLength) return false;
         var rented = ArrayPool<int>.Shared.Rent(header.Count);
         var coordinates = rented.AsSpan(0, header.Count);
         UpdateCodec.ReadCoordinates(message.Bytes.Span, layout.Count, coordinates);
@@ -41,7 +47,7 @@ internal sealed class MergedUpdate(ModelLayout layout)
         }
 
         var used = coordinates.AsSpan(0, count);
-        var bytes = checked((int)CoordinateSections.SizeOf(used, layout));
+        var bytes = (int)CoordinateSections.SizeOf(used, layout);
         var values = ArrayPool<byte>.Shared.Rent(bytes);
         state.Tensors.Read(used, values.AsSpan(0, bytes));
         var identity = new UpdateIdentity(state.RunId, baseSequence, state.Sequence, layout, state.Digest);

@@ -42,7 +42,7 @@ public sealed class UpdateLogOptions
     /// are not in order, those that are out of it don't count.
     /// </summary>
     /// <value>Default: null.</value>
-    [Range(typeof(TimeSpan), "00:00:00.001", "10675199.02:48:05.4775807", ParseLimitsInInvariantCulture = true, ErrorMessage = "must be more than zero, or null")]
+    [DurationRange("00:00:00.001", "10675199.02:48:05.4775807", ErrorMessage = "must be more than zero, or null")]
     public TimeSpan? KeepAge { get; set; }
 
     /// <summary>Whether the log compacts itself on a background task, after the appends that make it due. Without, call <see cref="UpdateLog.Compact"/>.</summary>

@@ -22,7 +22,11 @@ internal static class SnapshotSigning
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(Encoding.UTF8.GetBytes(snapshot.Layout.Description));
         hash.AppendData([0]);
-        for (var i = 0; i < snapshot.Layout.Entries.Count; i++) hash.AppendData(snapshot.Values(i));
+        for (var i = 0; i < snapshot.Layout.Entries.Count; i++)
+        {
+            var values = snapshot.Tensor(i);
+            for (var part = 0; part < values.PartCount; part++) hash.AppendData(values.Part(part).Span);
+        }
 
         var bytes = new byte[Purpose.Length + GuidSize + sizeof(long) + SHA256.HashSizeInBytes];
         Purpose.CopyTo(bytes);

@@ -284,12 +284,4 @@ public class SnapshotFileTests
         (actual.RunId, actual.Sequence, actual.StateDigest).Should().Be((expected.RunId, expected.Sequence, expected.StateDigest));
         for (var i = 0; i < expected.Layout.Entries.Count; i++) actual.Values(i).ToArray().Should().Equal(expected.Values(i).ToArray());
     }
-
-    /// <summary>A stream as of a network: it can only be read onwards, and gives a few bytes at a time.</summary>
-    private sealed class OneWayStream(byte[] content) : MemoryStream(content)
-    {
-        public override bool CanSeek => false;
-
-        public override int Read(Span<byte> buffer) => base.Read(buffer[..Math.Min(buffer.Length, 1000)]);
-    }
 }

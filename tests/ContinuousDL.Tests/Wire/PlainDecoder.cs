@@ -29,6 +29,15 @@ internal sealed class PlainDecoder
     /// <summary>How many bits the coordinates took.</summary>
     public int CoordinateBits { get; private set; }
 
+    /// <summary>The classes of the floating-point values, in the order in which they were read.</summary>
+    public List<int> Classes { get; } = [];
+
+    /// <summary>Where the bits of the values end, in bits from the start of the message.</summary>
+    public int EndOfValues { get; private set; }
+
+    /// <summary>How many bits the values took, their models included.</summary>
+    public int ValueBits { get; private set; }
+
     /// <summary>Decodes a message.</summary>
     /// <param name="message">The message.</param>
     /// <param name="layout">The model's tensors.</param>
@@ -56,7 +65,9 @@ internal sealed class PlainDecoder
         Bytes(8);
         if ((flags & 1) != 0) Coordinates.AddRange(Enumerable.Range(0, layout.Count));
         else ReadCoordinates(count);
+        var start = position;
         ReadValues();
+        (EndOfValues, ValueBits) = (position, position - start);
         position = (position + 7) / 8 * 8;
         (position / 8).Should().Be(end);
     }
@@ -192,6 +203,7 @@ internal sealed class PlainDecoder
         var infinity = Round(format, double.PositiveInfinity);
         var classes = coordinates.Select(_ => (Symbol: ReadSymbol(model), Negative: Bits(1) == 1)).ToArray();
         var (lower, count, numbers) = (new BigInteger[classes.Length], new BigInteger[classes.Length], new BigInteger[classes.Length]);
+        Classes.AddRange(classes.Select(c => c.Symbol));
         for (var j = 0; j < classes.Length; j++)
         {
             var (symbol, negative) = classes[j];
@@ -202,6 +214,7 @@ internal sealed class PlainDecoder
             }
 
             var a = Scalars.ToDouble(entry.DType, Old(coordinates[j]));
+            if (!double.IsFinite(a)) throw new InvalidDataException("Another class than 39 on an old value that is not finite.");
             if (negative) a = -a;
             BigInteger start = Order(Round(format, a), width);
             BigInteger Boundary(int s) => s switch
