@@ -12,39 +12,41 @@ namespace ContinuousDL.Deployment;
 /// It holds two copies of the model, one that answers and one that the next update is applied to while nobody uses it, upon which
 /// they change places; and the last update, which the other copy still lacks. So predictions never wait for an update.
 /// <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy it needs, which are those that began before the
-/// last update. Thread-safe.
+/// last update. One that is made without a state answers nothing until it has one, see <see cref="IsReady"/>. Thread-safe.
 /// </remarks>
 /// <typeparam name="TModule">The type of the module.</typeparam>
 public sealed class ModelReplica<TModule> : IDisposable
     where TModule : nn.Module
 {
+    /// <summary>Only for predictions that last as long as a few memory accesses is it cheaper to spin than to be woken.</summary>
+    private const int Spins = 20;
+
     private readonly Side[] sides;
-    private readonly Lock applying = new();
+
+    /// <summary>One writer at a time; unlike a lock's, its wait can be cancelled.</summary>
+    private readonly SemaphoreSlim applying = new(1, 1);
+    private readonly CancellationTokenSource disposing = new();
+    private readonly TaskCompletionSource ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int active;
+    private int inUse;
     private ModelUpdate? pending;
     private bool pendingAll;
     private volatile bool disposed;
 
-    /// <summary>Makes a replica that starts from a snapshot.</summary>
-    /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode.</param>
-    /// <param name="snapshot">The state to start from.</param>
-    /// <exception cref="ModelMismatchException">The modules' architecture is another than the snapshot's; the message names the first difference.</exception>
-    public ModelReplica(Func<TModule> create, ModelSnapshot snapshot)
+    /// <summary>Makes a replica without a state: it answers only when it has got one, by <see cref="Restore(ModelSnapshot)"/>, which a <see cref="ReplicaFollower{TModule}"/> calls.</summary>
+    /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode. Their values are never used.</param>
+    public ModelReplica(Func<TModule> create)
     {
         ArgumentNullException.ThrowIfNull(create);
-        ArgumentNullException.ThrowIfNull(snapshot);
         var first = create() ?? throw new ArgumentException("The function returned null.", nameof(create));
         var second = create() ?? throw new ArgumentException("The function returned null.", nameof(create));
         if (ReferenceEquals(first, second)) throw new ArgumentException("The function must make a new module at every call.", nameof(create));
         try
         {
-            var original = new Side(first);
-            sides = [original, new Side(second, original.State)];
-            foreach (var side in sides)
-            {
-                side.State.Load(snapshot);
-                side.Module.eval();
-            }
+            var original = new Side(this, first);
+            sides = [original, new Side(this, second, original.State)];
+            inUse = sides.Length;
+            foreach (var side in sides) side.Module.eval();
         }
         catch
         {
@@ -54,32 +56,80 @@ public sealed class ModelReplica<TModule> : IDisposable
         }
     }
 
+    /// <summary>Makes a replica that starts from a snapshot.</summary>
+    /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode.</param>
+    /// <param name="snapshot">The state to start from.</param>
+    /// <exception cref="ModelMismatchException">The modules' architecture is another than the snapshot's; the message names the first difference.</exception>
+    public ModelReplica(Func<TModule> create, ModelSnapshot snapshot)
+        : this(create)
+    {
+        try
+        {
+            ArgumentNullException.ThrowIfNull(snapshot);
+            foreach (var side in sides) side.State.Load(snapshot);
+            ready.SetResult();
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Whether the replica has a state to answer from: false from the constructor without a snapshot until the first one is taken over, then true.</summary>
+    public bool IsReady => ready.Task.IsCompletedSuccessfully;
+
+    /// <summary>How long <see cref="Dispose"/> waits for leases: from nothing to a day. <value>5 seconds.</value></summary>
+    /// <exception cref="ArgumentOutOfRangeException">It is set to less than nothing, or to more than a day.</exception>
+    public TimeSpan DisposalTimeout
+    {
+        get;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, TimeSpan.Zero, nameof(DisposalTimeout));
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, TimeSpan.FromDays(1), nameof(DisposalTimeout));
+            field = value;
+        }
+    } = TimeSpan.FromSeconds(5);
+
     /// <summary>The training run that the replica follows; <see cref="Guid.Empty"/> until it is known.</summary>
     public Guid RunId => sides[Volatile.Read(ref active)].State.RunId;
 
-    /// <summary>The sequence of the state that answers.</summary>
+    /// <summary>The sequence of the state that answers; 0 without one.</summary>
     public long Sequence => sides[Volatile.Read(ref active)].State.Sequence;
 
-    /// <summary>The digest of the state that answers, as it follows from the updates. <see cref="Verify"/> computes it from the values.</summary>
+    /// <summary>The digest of the state that answers, as it follows from the updates; 0 without one. <see cref="Verify"/> computes it from the values.</summary>
     public ulong Digest => sides[Volatile.Read(ref active)].State.Digest;
 
     /// <summary>The model's tensors and their coordinates.</summary>
     public ModelLayout Layout => sides[0].State.Layout;
 
+    /// <summary>Waits until the replica has a state to answer from.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The replica is disposed, or was before it got a state.</exception>
+    public Task WaitUntilReadyAsync(CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        return ready.Task.WaitAsync(cancellationToken);
+    }
+
     /// <summary>Uses the model: it stays at one sequence until the result is disposed.</summary>
     /// <returns>A lease on the module. Dispose it soon: the second next update waits for it.</returns>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet, see <see cref="IsReady"/>.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public Lease Acquire()
     {
         while (true)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
+            if (!IsReady) throw new ReplicaNotReadyException();
             var side = sides[Volatile.Read(ref active)];
-            Interlocked.Increment(ref side.Readers);
+            side.Enter();
 
             // Whoever counts itself in after the sides have changed places must not use the side that is being written; nor one that is being disposed.
             if (!disposed && ReferenceEquals(side, sides[Volatile.Read(ref active)])) return new Lease(side);
-            Interlocked.Decrement(ref side.Readers);
+            side.Leave();
         }
     }
 
@@ -94,18 +144,24 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
     /// <exception cref="RunMismatchException">The update is of another training run.</exception>
     /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet that the update could lead on from.</exception>
     /// <exception cref="ObjectDisposedException">The replica or the update is disposed.</exception>
-    public bool Apply(ModelUpdate update)
+    public bool Apply(ModelUpdate update) => Apply(update, CancellationToken.None);
+
+    /// <summary>Applies an update, atomically, as <see cref="Apply(ModelUpdate)"/>.</summary>
+    /// <param name="update">The update. It stays the caller's.</param>
+    /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
+    /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the update was applied.</exception>
+    public bool Apply(ModelUpdate update, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(update);
-        lock (applying)
-        {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            if (!sides[active].State.Needs(update)) return false;
-            var next = CatchUp();
-            Advance(next, update, next.DigestAfter(update), isOwn: false);
-            return true;
-        }
+        using var turn = EnterToWrite(cancellationToken);
+        if (!IsReady) throw new ReplicaNotReadyException();
+        if (!sides[active].State.Needs(update)) return false;
+        var next = CatchUp(cancellationToken);
+        Advance(next, update, next.DigestAfter(update), isOwn: false);
+        return true;
     }
 
     /// <summary>Applies the update of a message, atomically.</summary>
@@ -119,29 +175,36 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
     /// <exception cref="RunMismatchException">The update is of another training run.</exception>
     /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet that the update could lead on from.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
-    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec)
+    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec) => Apply(message, codec, CancellationToken.None);
+
+    /// <summary>Applies the update of a message, atomically, as <see cref="Apply(ReadOnlySpan{byte}, UpdateCodec)"/>.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <param name="codec">What reads it, and checks its signature if it has a key.</param>
+    /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
+    /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the update was applied.</exception>
+    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(codec);
-        lock (applying)
-        {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            var frame = codec.Open(message);
-            if (!sides[active].State.Needs(frame.Header)) return false;
+        using var turn = EnterToWrite(cancellationToken);
+        var frame = codec.Open(message);
+        if (!IsReady) throw new ReplicaNotReadyException();
+        if (!sides[active].State.Needs(frame.Header)) return false;
 
-            // Its old values are read where the new ones are going to be written, so that this memory is in the cache then.
-            var next = CatchUp();
-            var update = UpdateCodec.Decode(frame, next);
-            try
-            {
-                Advance(next, update, next.DigestAfter(update, knowsPrevious: true), isOwn: true);
-                return true;
-            }
-            catch
-            {
-                update.Dispose();
-                throw;
-            }
+        // Its old values are read where the new ones are going to be written, so that this memory is in the cache then.
+        var next = CatchUp(cancellationToken);
+        var update = UpdateCodec.Decode(frame, next);
+        try
+        {
+            Advance(next, update, next.DigestAfter(update, knowsPrevious: true), isOwn: true);
+            return true;
+        }
+        catch
+        {
+            update.Dispose();
+            throw;
         }
     }
 
@@ -150,22 +213,49 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <remarks>As with <see cref="Apply(ModelUpdate)"/>, not to be called by a thread that holds a lease.</remarks>
     /// <exception cref="ModelMismatchException">It is of a model of another architecture. The replica is as it was.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
-    public void Restore(ModelSnapshot snapshot)
+    public void Restore(ModelSnapshot snapshot) => Restore(snapshot, CancellationToken.None);
+
+    /// <summary>Makes a snapshot's state the replica's, atomically, as <see cref="Restore(ModelSnapshot)"/>.</summary>
+    /// <param name="snapshot">The state to go on from.</param>
+    /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the state was taken over.</exception>
+    public void Restore(ModelSnapshot snapshot, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(snapshot);
-        lock (applying)
+        using var turn = EnterToWrite(cancellationToken);
+        var next = sides[1 - active];
+        WaitForReaders(next, cancellationToken);
+        SetPending(null, all: true);
+        next.State.Load(snapshot);
+        Interlocked.Exchange(ref active, 1 - active);
+        ready.TrySetResult();
+    }
+
+    /// <summary>Waits until no lease holds the copy that the next update is written to, so that applying it would not wait.</summary>
+    /// <param name="timeout">The longest wait.</param>
+    /// <param name="timeProvider">The clock.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>Whether there is none; false when the time has passed.</returns>
+    /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
+    internal async ValueTask<bool> WaitUntilWritableAsync(TimeSpan timeout, TimeProvider timeProvider, CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        var free = sides[1 - Volatile.Read(ref active)].WhenFree();
+        if (free.IsCompleted) return true;
+        try
         {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            var next = sides[1 - active];
-            WaitForReaders(next);
-            SetPending(null, all: true);
-            next.State.Load(snapshot);
-            Interlocked.Exchange(ref active, 1 - active);
+            await free.WaitAsync(timeout, timeProvider, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
         }
     }
 
     /// <summary>Computes the digest from every value and compares it with the one that follows from the updates. Takes time in proportion to the model's size.</summary>
     /// <returns>Whether the replica's state is exactly the trainer's.</returns>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public bool Verify()
     {
@@ -174,6 +264,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     }
 
     /// <summary>Copies the state, for another replica to start from.</summary>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public ModelSnapshot CreateSnapshot()
     {
@@ -181,30 +272,39 @@ public sealed class ModelReplica<TModule> : IDisposable
         return lease.CreateSnapshot();
     }
 
-    /// <summary>Disposes the modules, when the predictions under way have ended.</summary>
+    /// <summary>Ends what waits on the replica, and disposes the modules when the predictions under way have ended.</summary>
+    /// <remarks>
+    /// It waits for them no longer than <see cref="DisposalTimeout"/>. A copy of the model that a lease holds then stays usable, and
+    /// is disposed with that lease: memory is never freed under a prediction. With a lease that is never disposed it is kept.
+    /// </remarks>
     public void Dispose()
     {
-        lock (applying)
-        {
-            if (disposed) return;
-            disposed = true;
-            foreach (var side in sides)
-            {
-                WaitForReaders(side);
-                side.Module.Dispose();
-            }
+        if (Interlocked.Exchange(ref disposed, true)) return;
+        disposing.Cancel();
+        ready.TrySetException(new ObjectDisposedException(GetType().FullName));
+        _ = ready.Task.Exception;
+        applying.Wait();
+        _ = Task.WhenAll(sides.Select(side => side.WhenFree())).Wait(DisposalTimeout);
+        foreach (var side in sides) side.Close();
+    }
 
-            // Only now: the sides may share what they have taken.
-            foreach (var side in sides) side.State.Dispose();
-            SetPending(null, all: false);
-        }
+    /// <summary>Takes the turn of the one that writes; disposing the result gives it to the next.</summary>
+    private Turn EnterToWrite(CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        cancellationToken.ThrowIfCancellationRequested();
+        if (!applying.Wait(0, CancellationToken.None)) UntilDisposed(applying.Wait, cancellationToken);
+        var turn = new Turn(applying);
+        if (!disposed) return turn;
+        turn.Dispose();
+        throw new ObjectDisposedException(GetType().FullName);
     }
 
     /// <summary>Brings the copy that does not answer to the state of the one that does, when the predictions that still use it have ended.</summary>
     /// <returns>The copy, which nobody uses.</returns>
-    private ModelState CatchUp()
+    private ModelState CatchUp(CancellationToken cancellationToken)
     {
-        WaitForReaders(sides[1 - active]);
+        WaitForReaders(sides[1 - active], cancellationToken);
         var (next, current) = (sides[1 - active].State, sides[active].State);
         if (pendingAll) next.CopyAll(current);
         else if (pending is not null) next.CatchUp(pending, current);
@@ -227,10 +327,40 @@ public sealed class ModelReplica<TModule> : IDisposable
         Interlocked.Exchange(ref active, 1 - active);
     }
 
-    private static void WaitForReaders(Side side)
+    private void WaitForReaders(Side side, CancellationToken cancellationToken)
     {
         var wait = default(SpinWait);
-        while (Volatile.Read(ref side.Readers) > 0) wait.SpinOnce();
+        while (!side.IsFree && wait.Count < Spins) wait.SpinOnce(sleep1Threshold: -1);
+
+        // Readers that find the side not to be the active one come and go at any time.
+        while (!side.IsFree) UntilDisposed(side.WhenFree().Wait, cancellationToken);
+    }
+
+    /// <summary>Waits, until the caller cancels it or the replica is disposed.</summary>
+    private void UntilDisposed(Action<CancellationToken> wait, CancellationToken cancellationToken)
+    {
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, disposing.Token);
+        try
+        {
+            wait(linked.Token);
+        }
+        catch (OperationCanceledException) when (disposed)
+        {
+            throw new ObjectDisposedException(GetType().FullName);
+        }
+        catch (OperationCanceledException)
+        {
+            throw new OperationCanceledException(cancellationToken);
+        }
+    }
+
+    /// <summary>Gives back what a side holds, and with the last one what both share.</summary>
+    private void Release(Side side)
+    {
+        side.Module.Dispose();
+        if (Interlocked.Decrement(ref inUse) > 0) return;
+        foreach (var each in sides) each.State.Dispose();
+        SetPending(null, all: false);
     }
 
     /// <summary>Says what the other side lacks from now on: an update, everything, or nothing.</summary>
@@ -250,6 +380,9 @@ public sealed class ModelReplica<TModule> : IDisposable
         /// <summary>The module, in eval mode. It stays the replica's: not to be changed, disposed, or used after the lease. Run it under <c>torch.no_grad()</c>.</summary>
         public TModule Module => Held.Module;
 
+        /// <summary>The training run of its state; <see cref="Guid.Empty"/> where it is not known.</summary>
+        public Guid RunId => Held.State.RunId;
+
         /// <summary>The sequence of its state.</summary>
         public long Sequence => Held.State.Sequence;
 
@@ -259,7 +392,7 @@ public sealed class ModelReplica<TModule> : IDisposable
         /// <summary>Ends the use. Doing so twice is harmless.</summary>
         public void Dispose()
         {
-            if (Interlocked.Exchange(ref held, null) is { } side) Interlocked.Decrement(ref side.Readers);
+            Interlocked.Exchange(ref held, null)?.Leave();
         }
 
         private Side Held => held ?? throw new ObjectDisposedException(nameof(Lease));
@@ -271,14 +404,62 @@ public sealed class ModelReplica<TModule> : IDisposable
         internal ModelSnapshot CreateSnapshot() => Held.State.CreateSnapshot();
     }
 
-    /// <summary>One of the two copies of the model.</summary>
-    internal sealed class Side(TModule module, ModelState? twin = null)
+    /// <summary>The turn of one that writes.</summary>
+    private readonly struct Turn(SemaphoreSlim semaphore) : IDisposable
     {
-        /// <summary>How many leases there are on it.</summary>
-        public int Readers;
+        public void Dispose() => semaphore.Release();
+    }
+
+    /// <summary>One of the two copies of the model, and how many use it.</summary>
+    internal sealed class Side(ModelReplica<TModule> replica, TModule module, ModelState? twin = null)
+    {
+        private const int Closing = 1;
+        private const int Freed = 2;
+
+        private int readers;
+        private int closed;
+        private TaskCompletionSource? whenFree;
 
         public TModule Module { get; } = module;
 
         public ModelState State { get; } = new(ModelTensors.Of(module), twin);
+
+        /// <summary>Whether there is no lease on it.</summary>
+        public bool IsFree => Volatile.Read(ref readers) == 0;
+
+        /// <summary>Counts a reader in.</summary>
+        public void Enter() => Interlocked.Increment(ref readers);
+
+        /// <summary>Counts a reader out; the last one lets those that wait know, and frees a side that was closed meanwhile.</summary>
+        public void Leave()
+        {
+            if (Interlocked.Decrement(ref readers) > 0) return;
+            if (Volatile.Read(ref whenFree) is not null) Interlocked.Exchange(ref whenFree, null)?.TrySetResult();
+            if (Volatile.Read(ref closed) == Closing) Free();
+        }
+
+        /// <summary>A task that ends when there is no lease on it, which need not last.</summary>
+        public Task WhenFree()
+        {
+            if (IsFree) return Task.CompletedTask;
+            var made = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            var waiting = Interlocked.CompareExchange(ref whenFree, made, null) ?? made;
+
+            // The last reader may have left before it could see that somebody waits.
+            if (IsFree && Interlocked.CompareExchange(ref whenFree, null, waiting) == waiting) waiting.TrySetResult();
+            return waiting.Task;
+        }
+
+        /// <summary>Frees it now, or when the last reader leaves. Nobody may come in who stays.</summary>
+        public void Close()
+        {
+            Interlocked.Exchange(ref closed, Closing);
+            if (IsFree) Free();
+        }
+
+        private void Free()
+        {
+            if (Interlocked.Exchange(ref closed, Freed) == Closing) replica.Release(this);
+        }
     }
 }
