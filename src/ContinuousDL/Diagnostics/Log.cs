@@ -44,4 +44,10 @@ internal static partial class Log
 
     [LoggerMessage(13, LogLevel.Warning, "Sequence {Sequence} rolls the model back to an older state, of sequence {Older}")]
     public static partial void RolledBack(ILogger logger, long sequence, long older);
+
+    [LoggerMessage(40, LogLevel.Warning, "Replica {Replica} at sequence {Sequence} may be stale: {Reason}")]
+    public static partial void ReplicaStale(ILogger logger, string replica, long sequence, string? reason);
+
+    [LoggerMessage(41, LogLevel.Error, "The highest sequence of replica {Replica} could not be written to {Path}; it will be tried again")]
+    public static partial void SequenceFileFailed(ILogger logger, Exception exception, string replica, string? path);
 }
