@@ -24,15 +24,16 @@ internal sealed record TrainerStatus(
 /// <summary>What a server says of itself at <c>GET /status</c>.</summary>
 /// <param name="State">What its replica is doing.</param>
 /// <param name="Reason">Why, where it is not current.</param>
-/// <param name="Sequence">The sequence of its model.</param>
+/// <param name="IsReady">Whether it has a state to answer from; before, <c>POST /predict</c> is answered by 503.</param>
+/// <param name="Sequence">The sequence of its model; 0 without a state.</param>
 /// <param name="Lag">By how many updates it is behind, as far as it knows.</param>
-/// <param name="Digest">The digest of its model.</param>
-/// <param name="IsVerified">Whether the digest was computed from the values and is the right one; null where that was not asked for (<c>?verify=true</c>).</param>
+/// <param name="Digest">The digest of its model; null without a state.</param>
+/// <param name="IsVerified">Whether the digest was computed from the values and is the right one; null where that was not asked for (<c>?verify=true</c>), or there is no state.</param>
 /// <param name="UpdateBytes">What the updates took that it has received.</param>
 /// <param name="SnapshotBytes">What the snapshots took that it has received.</param>
 /// <param name="Answers">How many images it has classified.</param>
 internal sealed record ServerStatus(
-    string State, string? Reason, long Sequence, long Lag, string Digest, bool? IsVerified, long UpdateBytes, long SnapshotBytes, long Answers);
+    string State, string? Reason, bool IsReady, long Sequence, long Lag, string? Digest, bool? IsVerified, long UpdateBytes, long SnapshotBytes, long Answers);
 
 /// <summary>Images to classify, <c>POST /predict</c>.</summary>
 /// <param name="Images">For each image its pixels, normalised as for training, in row-major order.</param>

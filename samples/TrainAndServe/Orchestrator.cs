@@ -155,17 +155,18 @@ internal static class Orchestrator
 
         public Task<ServerStatus> GetStatusAsync(string path, CancellationToken cancellation) => current!.GetAsync<ServerStatus>(path, cancellation);
 
-        /// <summary>Asks it to classify some images, if it runs.</summary>
+        /// <summary>Asks it to classify some images, if it runs and has a model.</summary>
         public async Task AskAsync(Questions questions, CancellationToken cancellation)
         {
             status = null;
             if (current is null) return;
             if (current.HasExited) throw new InvalidOperationException($"Server {Name} has ended.");
+            status = await GetStatusAsync("/status", cancellation);
+            if (!status.IsReady) return;
             var (request, labels) = questions.Next();
             var answer = await current.PostAsync<PredictRequest, PredictResponse>("/predict", request, cancellation);
             accuracies.Enqueue(answer.Labels.Zip(labels).Count(p => p.First == p.Second) / (double)labels.Length);
             if (accuracies.Count > Remembered) accuracies.Dequeue();
-            status = await GetStatusAsync("/status", cancellation);
         }
 
         public void Kill()
@@ -180,8 +181,8 @@ internal static class Orchestrator
 
         public void Dispose() => current?.Dispose();
 
-        public override string ToString() => status is null
-            ? $"{Name}: away"
+        public override string ToString() => status is null ? $"{Name}: away"
+            : !status.IsReady ? $"{Name}: not ready"
             : $"{Name}: {status.Sequence,5:N0}, {status.Lag,3:N0}, {status.UpdateBytes / 1024.0,6:N1} KiB, {accuracies.Average():P1}";
     }
 }

@@ -21,9 +21,8 @@ internal static class ServerProcess
     {
         static LeNet5 MakeModel() => new(channels: 1, Side, Side);
 
-        // It knows nothing but the architecture: the state comes from the trainer, whenever it starts.
-        using var untrained = MakeModel();
-        using var replica = new ModelReplica<LeNet5>(MakeModel, ModelSnapshot.Of(untrained));
+        // It knows nothing but the architecture: the state comes from the trainer, whenever it starts, and until then there are no answers.
+        using var replica = new ModelReplica<LeNet5>(MakeModel);
         using var client = new HttpClient { Timeout = Timeout.InfiniteTimeSpan };
         var source = new CountingSource(new HttpUpdateSource(client, updates));
         using var follower = new ReplicaFollower<LeNet5>(replica, source, new ReplicaFollowerOptions { MaxRetryDelay = TimeSpan.FromSeconds(1) });
@@ -31,6 +30,19 @@ internal static class ServerProcess
 
         var answers = 0L;
         var app = ChildHost.Build();
+        app.Use(async (context, next) =>
+        {
+            try
+            {
+                await next(context);
+            }
+            catch (ReplicaNotReadyException e)
+            {
+                context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+                context.Response.Headers.RetryAfter = "1";
+                await context.Response.WriteAsync(e.Message, context.RequestAborted);
+            }
+        });
         app.MapPost("/predict", (PredictRequest request) =>
         {
             if (request.Images is not { Length: > 0 } images || images.Any(i => i?.Length != Side * Side)) return Results.BadRequest($"images must be arrays of {Side * Side} numbers.");
@@ -44,15 +56,16 @@ internal static class ServerProcess
         });
         app.MapGet("/status", (bool? verify) =>
         {
-            using var lease = replica.Acquire();
             var status = follower.Status;
+            using var lease = replica.IsReady ? replica.Acquire() : null;
             return new ServerStatus(
                 status.State.ToString(),
                 status.Reason,
-                lease.Sequence,
+                lease is not null,
+                lease?.Sequence ?? 0,
                 status.Lag,
-                lease.Digest.ToString("x16", CultureInfo.InvariantCulture),
-                verify == true ? replica.Verify() : null,
+                lease?.Digest.ToString("x16", CultureInfo.InvariantCulture),
+                lease is not null && verify == true ? replica.Verify() : null,
                 source.UpdateBytes,
                 source.SnapshotBytes,
                 Interlocked.Read(ref answers));

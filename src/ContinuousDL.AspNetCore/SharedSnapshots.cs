@@ -66,7 +66,7 @@ internal sealed class SharedSnapshots(IUpdateSource source, TimeSpan lifetime, T
             if (newest is null) return await LookAsync(Guid.Empty, 0).ConfigureAwait(false) is { } first ? Share(first) : null;
             var since = await LookAsync(newest.RunId, newest.Sequence).ConfigureAwait(false);
             return since?.Snapshot is null
-                ? new UpdateBatch { Snapshot = newest, NewestSequence = Math.Max(newest.Sequence, since?.NewestSequence ?? 0) }
+                ? new UpdateBatch { Snapshot = newest, NewestSequence = Math.Max(newest.Sequence, since?.NewestSequence ?? 0) }.WithHeartbeat(since?.Heartbeat ?? default)
                 : Share(since);
         }
         finally
@@ -102,7 +102,7 @@ internal sealed class SharedSnapshots(IUpdateSource source, TimeSpan lifetime, T
             var same = kept.Find(k => k.Image.Snapshot is { } s && s.RunId == snapshot.RunId && s.Sequence == snapshot.Sequence
                 && s.StateDigest == snapshot.StateDigest && s.IsSigned == snapshot.IsSigned) ?? Add(snapshot);
             return ReferenceEquals(same.Image.Snapshot, snapshot) ? batch
-                : new UpdateBatch { Snapshot = same.Image.Snapshot, Messages = batch.Messages, NewestSequence = batch.NewestSequence };
+                : new UpdateBatch { Snapshot = same.Image.Snapshot, Messages = batch.Messages, NewestSequence = batch.NewestSequence }.WithHeartbeat(batch.Heartbeat);
         }
     }
 

@@ -35,7 +35,6 @@ internal static class SnapshotAnswer
         using (snapshot)
         {
             if (newestSequence is { } newest) context.Response.Headers[SnapshotDownload.NewestSequenceHeader] = newest.ToString(CultureInfo.InvariantCulture);
-            context.Response.Headers.CacheControl = "no-store";
             context.Response.Headers.Vary = HeaderNames.Accept;
             var tag = new EntityTagHeaderValue($"\"{snapshot.Image.Tag}\"");
             try

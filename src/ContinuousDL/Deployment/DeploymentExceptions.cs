@@ -52,3 +52,8 @@ public sealed class RunMismatchException : DeploymentException
 /// is damaged. A snapshot of the trainer's state brings the replica back.
 /// </summary>
 public sealed class ReplicaDivergedException(string message) : DeploymentException(message);
+
+/// <summary>A replica that was made without a state has not got one yet: there is nothing to answer from, or to apply an update to.</summary>
+/// <remarks>A server answers "503 Service Unavailable" then. <see cref="ModelReplica{TModule}.WaitUntilReadyAsync"/> waits for the first state.</remarks>
+public sealed class ReplicaNotReadyException()
+    : InvalidOperationException("The replica has no state yet: it can answer when it has taken over a first snapshot.");

@@ -12,7 +12,7 @@ namespace ContinuousDL.Deployment;
 /// It holds two copies of the model, one that answers and one that the next update is applied to while nobody uses it, upon which
 /// they change places; and the last update, which the other copy still lacks. So predictions never wait for an update.
 /// <see cref="Apply(ModelUpdate)"/> waits for predictions that still use the copy it needs, which are those that began before the
-/// last update. Thread-safe.
+/// last update. One that is made without a state answers nothing until it has one, see <see cref="IsReady"/>. Thread-safe.
 /// <para>
 /// Its parameters and buffers are the trainer's, bit for bit. Its answers are as reproducible as libtorch's operations: they may
 /// differ in their last bits between processors and numbers of threads, and have been seen to do so from call to call with an
@@ -30,11 +30,19 @@ namespace ContinuousDL.Deployment;
 public sealed class ModelReplica<TModule> : IDisposable
     where TModule : nn.Module
 {
-    private readonly Side[] sides;
-    private readonly Lock applying = new();
+    /// <summary>Only for predictions that last as long as a few memory accesses is it cheaper to spin than to be woken.</summary>
+    private const int Spins = 20;
+
+    private readonly ReplicaSide<TModule>[] sides;
+
+    /// <summary>One writer at a time; unlike a lock's, its wait can be cancelled.</summary>
+    private readonly SemaphoreSlim applying = new(1, 1);
+    private readonly CancellationTokenSource disposing = new();
+    private readonly TaskCompletionSource ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock spoiling = new();
-    private readonly Turn turn = new();
+    private readonly ReentrantTurn turn = new();
     private int active;
+    private int inUse;
     private ModelUpdate? pending;
     private bool pendingAll;
     private volatile bool hasPredicted;
@@ -42,27 +50,21 @@ public sealed class ModelReplica<TModule> : IDisposable
     private volatile bool mustRepair;
     private volatile bool disposed;
 
-    /// <summary>Makes a replica that starts from a snapshot.</summary>
-    /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode.</param>
-    /// <param name="snapshot">The state to start from.</param>
-    /// <exception cref="ModelMismatchException">The modules' architecture is another than the snapshot's; the message names the first difference.</exception>
-    public ModelReplica(Func<TModule> create, ModelSnapshot snapshot)
+    /// <summary>Makes a replica without a state: it answers only when it has got one, by <see cref="Restore(ModelSnapshot)"/>, which a <see cref="ReplicaFollower{TModule}"/> calls.</summary>
+    /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode. Their values are never used.</param>
+    public ModelReplica(Func<TModule> create)
     {
         ArgumentNullException.ThrowIfNull(create);
-        ArgumentNullException.ThrowIfNull(snapshot);
         var first = create() ?? throw new ArgumentException("The function returned null.", nameof(create));
         var second = create() ?? throw new ArgumentException("The function returned null.", nameof(create));
         if (ReferenceEquals(first, second)) throw new ArgumentException("The function must make a new module at every call.", nameof(create));
         try
         {
-            var original = new Side(first);
-            sides = [original, new Side(second, original.State)];
+            var original = new ReplicaSide<TModule>(first, Free);
+            sides = [original, new ReplicaSide<TModule>(second, Free, original.State)];
+            inUse = sides.Length;
             takesTurns = SelfWritingModules.Any(first);
-            foreach (var side in sides)
-            {
-                side.State.Load(snapshot);
-                side.Module.eval();
-            }
+            foreach (var side in sides) side.Module.eval();
         }
         catch
         {
@@ -72,25 +74,72 @@ public sealed class ModelReplica<TModule> : IDisposable
         }
     }
 
+    /// <summary>Makes a replica that starts from a snapshot.</summary>
+    /// <param name="create">Makes a module of the trainer's architecture; called twice. The replica owns the modules, and keeps them in eval mode.</param>
+    /// <param name="snapshot">The state to start from.</param>
+    /// <exception cref="ModelMismatchException">The modules' architecture is another than the snapshot's; the message names the first difference.</exception>
+    public ModelReplica(Func<TModule> create, ModelSnapshot snapshot)
+        : this(create)
+    {
+        try
+        {
+            ArgumentNullException.ThrowIfNull(snapshot);
+            foreach (var side in sides) side.State.Load(snapshot);
+            ready.SetResult();
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Whether the replica has a state to answer from: false from the constructor without a snapshot until the first one is taken over, then true.</summary>
+    public bool IsReady => ready.Task.IsCompletedSuccessfully;
+
+    /// <summary>How long <see cref="Dispose"/> waits for leases: from nothing to a day. <value>5 seconds.</value></summary>
+    /// <exception cref="ArgumentOutOfRangeException">It is set to less than nothing, or to more than a day.</exception>
+    public TimeSpan DisposalTimeout
+    {
+        get;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, TimeSpan.Zero, nameof(DisposalTimeout));
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, TimeSpan.FromDays(1), nameof(DisposalTimeout));
+            field = value;
+        }
+    } = TimeSpan.FromSeconds(5);
+
     /// <summary>The training run that the replica follows; <see cref="Guid.Empty"/> until it is known.</summary>
     public Guid RunId => sides[Volatile.Read(ref active)].State.RunId;
 
-    /// <summary>The sequence of the state that answers.</summary>
+    /// <summary>The sequence of the state that answers; 0 without one.</summary>
     public long Sequence => sides[Volatile.Read(ref active)].State.Sequence;
 
-    /// <summary>The digest of the state that answers, as it follows from the updates. <see cref="Verify"/> computes it from the values.</summary>
+    /// <summary>The digest of the state that answers, as it follows from the updates; 0 without one. <see cref="Verify"/> computes it from the values.</summary>
     public ulong Digest => sides[Volatile.Read(ref active)].State.Digest;
 
     /// <summary>The model's tensors and their coordinates.</summary>
     public ModelLayout Layout => sides[0].State.Layout;
+
+    /// <summary>Waits until the replica has a state to answer from.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The replica is disposed, or was before it got a state.</exception>
+    public Task WaitUntilReadyAsync(CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        return ready.Task.WaitAsync(cancellationToken);
+    }
 
     /// <summary>Uses the model: it stays at one sequence until the result is disposed.</summary>
     /// <returns>
     /// A lease on the module. Dispose it soon: the second next update waits for it. Where the model writes to its own tensors in
     /// eval mode, the next update does, and so does the next lease on another thread.
     /// </returns>
-    /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet, see <see cref="IsReady"/>.</exception>
     /// <exception cref="ReplicaDivergedException">A prediction has changed the model, and no copy was left to put it back from; the message names what changed. A snapshot helps.</exception>
+    /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public Lease Acquire() => Acquire(isWatched: true);
 
     /// <summary>Applies an update, atomically.</summary>
@@ -104,19 +153,25 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
     /// <exception cref="RunMismatchException">The update is of another training run.</exception>
     /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet that the update could lead on from.</exception>
     /// <exception cref="ObjectDisposedException">The replica or the update is disposed.</exception>
-    public bool Apply(ModelUpdate update)
+    public bool Apply(ModelUpdate update) => Apply(update, CancellationToken.None);
+
+    /// <summary>Applies an update, atomically, as <see cref="Apply(ModelUpdate)"/>.</summary>
+    /// <param name="update">The update. It stays the caller's.</param>
+    /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
+    /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the update was applied.</exception>
+    public bool Apply(ModelUpdate update, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(update);
-        lock (applying)
-        {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            Repair();
-            if (!sides[active].State.Needs(update)) return false;
-            var next = CatchUp();
-            Advance(next, update, next.DigestAfter(update), isOwn: false);
-            return true;
-        }
+        using var writing = EnterToWrite(cancellationToken);
+        if (!IsReady) throw new ReplicaNotReadyException();
+        Repair(cancellationToken);
+        if (!sides[active].State.Needs(update)) return false;
+        var next = CatchUp(cancellationToken);
+        Advance(next, update, next.DigestAfter(update), isOwn: false);
+        return true;
     }
 
     /// <summary>Applies the update of a message, atomically.</summary>
@@ -130,30 +185,37 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <exception cref="UpdateGapException">Updates before this one are missing.</exception>
     /// <exception cref="RunMismatchException">The update is of another training run.</exception>
     /// <exception cref="ReplicaDivergedException">The update does not lead from the replica's state to the trainer's.</exception>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet that the update could lead on from.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
-    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec)
+    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec) => Apply(message, codec, CancellationToken.None);
+
+    /// <summary>Applies the update of a message, atomically, as <see cref="Apply(ReadOnlySpan{byte}, UpdateCodec)"/>.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <param name="codec">What reads it, and checks its signature if it has a key.</param>
+    /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
+    /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the update was applied.</exception>
+    public bool Apply(ReadOnlySpan<byte> message, UpdateCodec codec, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(codec);
-        lock (applying)
-        {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            Repair();
-            var frame = codec.Open(message);
-            if (!sides[active].State.Needs(frame.Header)) return false;
+        using var writing = EnterToWrite(cancellationToken);
+        var frame = codec.Open(message);
+        if (!IsReady) throw new ReplicaNotReadyException();
+        Repair(cancellationToken);
+        if (!sides[active].State.Needs(frame.Header)) return false;
 
-            // Its old values are read where the new ones are going to be written, so that this memory is in the cache then.
-            var next = CatchUp();
-            var update = UpdateCodec.Decode(frame, next);
-            try
-            {
-                Advance(next, update, next.DigestAfter(update, knowsPrevious: true), isOwn: true);
-                return true;
-            }
-            catch
-            {
-                update.Dispose();
-                throw;
-            }
+        // Its old values are read where the new ones are going to be written, so that this memory is in the cache then.
+        var next = CatchUp(cancellationToken);
+        var update = UpdateCodec.Decode(frame, next);
+        try
+        {
+            Advance(next, update, next.DigestAfter(update, knowsPrevious: true), isOwn: true);
+            return true;
+        }
+        catch
+        {
+            update.Dispose();
+            throw;
         }
     }
 
@@ -162,24 +224,52 @@ public sealed class ModelReplica<TModule> : IDisposable
     /// <remarks>As with <see cref="Apply(ModelUpdate)"/>, not to be called by a thread that holds a lease.</remarks>
     /// <exception cref="ModelMismatchException">It is of a model of another architecture. The replica is as it was.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
-    public void Restore(ModelSnapshot snapshot)
+    public void Restore(ModelSnapshot snapshot) => Restore(snapshot, CancellationToken.None);
+
+    /// <summary>Makes a snapshot's state the replica's, atomically, as <see cref="Restore(ModelSnapshot)"/>.</summary>
+    /// <param name="snapshot">The state to go on from.</param>
+    /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the state was taken over.</exception>
+    public void Restore(ModelSnapshot snapshot, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(snapshot);
-        lock (applying)
+        using var writing = EnterToWrite(cancellationToken);
+        var next = sides[1 - active];
+        WaitForReaders(next, cancellationToken);
+        SetPending(null, all: true);
+        next.State.Load(snapshot);
+        foreach (var side in sides) side.IsSpoiled = false;
+        mustRepair = false;
+        Switch();
+        ready.TrySetResult();
+    }
+
+    /// <summary>Waits until no lease holds what the next update needs, so that applying it would not wait.</summary>
+    /// <param name="timeout">The longest wait.</param>
+    /// <param name="timeProvider">The clock.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>Whether there is none; false when the time has passed.</returns>
+    /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
+    internal async ValueTask<bool> WaitUntilWritableAsync(TimeSpan timeout, TimeProvider timeProvider, CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        if (takesTurns && !await turn.WaitUntilFreeAsync(timeout, timeProvider, cancellationToken).ConfigureAwait(false)) return false;
+        var free = sides[1 - Volatile.Read(ref active)].WhenFree();
+        if (free.IsCompleted) return true;
+        try
         {
-            ObjectDisposedException.ThrowIf(disposed, this);
-            var next = sides[1 - active];
-            WaitForReaders(next);
-            SetPending(null, all: true);
-            next.State.Load(snapshot);
-            foreach (var side in sides) side.IsSpoiled = false;
-            mustRepair = false;
-            Switch();
+            await free.WaitAsync(timeout, timeProvider, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
         }
     }
 
     /// <summary>Computes the digest from every value and compares it with the one that follows from the updates. Takes time in proportion to the model's size.</summary>
     /// <returns>Whether the replica's state is exactly the trainer's.</returns>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public bool Verify()
     {
@@ -188,6 +278,7 @@ public sealed class ModelReplica<TModule> : IDisposable
     }
 
     /// <summary>Copies the state, for another replica to start from.</summary>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public ModelSnapshot CreateSnapshot()
     {
@@ -195,40 +286,44 @@ public sealed class ModelReplica<TModule> : IDisposable
         return lease.CreateSnapshot();
     }
 
-    /// <summary>Disposes the modules, when the predictions under way have ended.</summary>
+    /// <summary>Ends what waits on the replica, and disposes the modules when the predictions under way have ended.</summary>
+    /// <remarks>
+    /// It waits for them no longer than <see cref="DisposalTimeout"/>. A copy of the model that a lease holds then stays usable, and
+    /// is disposed with that lease: memory is never freed under a prediction. With a lease that is never disposed it is kept.
+    /// </remarks>
     public void Dispose()
     {
-        lock (applying)
-        {
-            if (disposed) return;
-            disposed = true;
-            foreach (var side in sides)
-            {
-                WaitForReaders(side);
-                side.Module.Dispose();
-            }
+        if (Interlocked.Exchange(ref disposed, true)) return;
+        disposing.Cancel();
+        ready.TrySetException(new ObjectDisposedException(GetType().FullName));
+        _ = ready.Task.Exception;
+        applying.Wait();
+        _ = Task.WhenAll(sides.Select(side => side.WhenFree())).Wait(DisposalTimeout);
+        foreach (var side in sides) side.Close();
+    }
 
-            // Only now: the sides may share what they have taken.
-            foreach (var side in sides)
-            {
-                side.State.Dispose();
-                side.Guard.Dispose();
-            }
-
-            SetPending(null, all: false);
-        }
+    /// <summary>Takes the turn of the one that writes; disposing the result gives it to the next.</summary>
+    private WritingTurn EnterToWrite(CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        cancellationToken.ThrowIfCancellationRequested();
+        if (!applying.Wait(0, CancellationToken.None)) UntilDisposed(applying.Wait, cancellationToken);
+        var writing = new WritingTurn(applying);
+        if (!disposed) return writing;
+        writing.Dispose();
+        throw new ObjectDisposedException(GetType().FullName);
     }
 
     /// <summary>Brings the copy that does not answer to the state of the one that does, when the predictions that still use it have ended.</summary>
     /// <returns>The copy, which nobody uses.</returns>
-    private ModelState CatchUp()
+    private ModelState CatchUp(CancellationToken cancellationToken)
     {
-        if (PutBack(sides[1 - active]) is not null) SetPending(null, all: true);
+        if (PutBack(sides[1 - active], cancellationToken) is not null) SetPending(null, all: true);
         var (next, current) = (sides[1 - active].State, sides[active].State);
 
         // What a prediction has written to for the moment must not be taken for the state.
         var isAlone = takesTurns;
-        if (isAlone) turn.Take();
+        if (isAlone) UntilDisposed(turn.Take, cancellationToken);
         try
         {
             if (pendingAll) next.CopyAll(current);
@@ -277,30 +372,39 @@ public sealed class ModelReplica<TModule> : IDisposable
         while (true)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
+            if (!IsReady) throw new ReplicaNotReadyException();
             if (mustRepair)
             {
-                lock (applying) Repair();
+                using var writing = EnterToWrite(CancellationToken.None);
+                Repair(CancellationToken.None);
             }
 
             var isAlone = takesTurns;
-            if (isAlone) turn.Take();
+            if (isAlone) UntilDisposed(turn.Take, CancellationToken.None);
             var side = sides[Volatile.Read(ref active)];
-            Interlocked.Increment(ref side.Readers);
+            side.Enter();
 
             // Whoever counts itself in after the sides have changed places must not use the side that is being written; nor one that is being disposed.
             if (!disposed && !mustRepair && isAlone == takesTurns && ReferenceEquals(side, sides[Volatile.Read(ref active)]))
             {
-                if (isWatched) side.GuardOnce(hasPredicted, ReferenceEquals(side, sides[0]) ? sides[1] : sides[0]);
-                return new Lease(this, side, isWatched, isAlone);
+                try
+                {
+                    if (isWatched) side.GuardOnce(hasPredicted, ReferenceEquals(side, sides[0]) ? sides[1] : sides[0]);
+                    return new Lease(this, side, isWatched, isAlone);
+                }
+                catch
+                {
+                    End(side, isAlone);
+                    throw;
+                }
             }
 
-            Interlocked.Decrement(ref side.Readers);
-            if (isAlone) turn.Return();
+            End(side, isAlone);
         }
     }
 
     /// <summary>Ends a use of the model.</summary>
-    private void Release(Side side, bool isWatched, bool isAlone)
+    private void Release(ReplicaSide<TModule> side, bool isWatched, bool isAlone)
     {
         if (isWatched && (isAlone ? side.PutBack() is not null : side.Guard.IsChanged()))
         {
@@ -319,25 +423,30 @@ public sealed class ModelReplica<TModule> : IDisposable
             foreach (var each in sides) each.TrimGuard();
         }
 
-        Interlocked.Decrement(ref side.Readers);
+        End(side, isAlone);
+    }
+
+    private void End(ReplicaSide<TModule> side, bool isAlone)
+    {
+        side.Leave();
         if (isAlone) turn.Return();
     }
 
     /// <summary>Puts back what predictions have written to, where that has just been found out: from copies, or else from the other side.</summary>
     /// <exception cref="ReplicaDivergedException">There is nothing to put it back from.</exception>
-    private void Repair()
+    private void Repair(CancellationToken cancellationToken)
     {
         if (!mustRepair) return;
-        if (PutBack(sides[active]) is { } name)
+        if (PutBack(sides[active], cancellationToken) is { } name)
         {
-            if (PutBack(sides[1 - active]) is not null || pendingAll)
+            if (PutBack(sides[1 - active], cancellationToken) is not null || pendingAll)
             {
                 sides[active].IsSpoiled = true;
                 throw new ReplicaDivergedException(
                     $"A prediction has changed the model's tensor '{name}', which no earlier one had done, and no copy of it is left. Start from a snapshot.");
             }
 
-            _ = CatchUp();
+            _ = CatchUp(cancellationToken);
             SetPending(null, all: true);
             Switch();
         }
@@ -347,18 +456,53 @@ public sealed class ModelReplica<TModule> : IDisposable
 
     /// <summary>Puts back what predictions have written to a side, when nobody uses it any more.</summary>
     /// <returns>The name of a tensor that could not be put back, or null.</returns>
-    private static string? PutBack(Side side)
+    private string? PutBack(ReplicaSide<TModule> side, CancellationToken cancellationToken)
     {
-        WaitForReaders(side);
+        WaitForReaders(side, cancellationToken);
         if (!side.IsSpoiled) return null;
         side.IsSpoiled = false;
         return side.PutBack();
     }
 
-    private static void WaitForReaders(Side side)
+    private void WaitForReaders(ReplicaSide<TModule> side, CancellationToken cancellationToken)
     {
         var wait = default(SpinWait);
-        while (Volatile.Read(ref side.Readers) > 0) wait.SpinOnce();
+        while (!side.IsFree && wait.Count < Spins) wait.SpinOnce(sleep1Threshold: -1);
+
+        // Readers that find the side not to be the active one come and go at any time.
+        while (!side.IsFree) UntilDisposed(side.WhenFree().Wait, cancellationToken);
+    }
+
+    /// <summary>Waits, until the caller cancels it or the replica is disposed.</summary>
+    private void UntilDisposed(Action<CancellationToken> wait, CancellationToken cancellationToken)
+    {
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, disposing.Token);
+        try
+        {
+            wait(linked.Token);
+        }
+        catch (OperationCanceledException) when (disposed)
+        {
+            throw new ObjectDisposedException(GetType().FullName);
+        }
+        catch (OperationCanceledException)
+        {
+            throw new OperationCanceledException(cancellationToken);
+        }
+    }
+
+    /// <summary>Gives back what a side holds, and with the last one what both share.</summary>
+    private void Free(ReplicaSide<TModule> side)
+    {
+        side.Module.Dispose();
+        if (Interlocked.Decrement(ref inUse) > 0) return;
+        foreach (var each in sides)
+        {
+            each.State.Dispose();
+            each.Guard.Dispose();
+        }
+
+        SetPending(null, all: false);
     }
 
     /// <summary>Says what the other side lacks from now on: an update, everything, or nothing.</summary>
@@ -374,13 +518,18 @@ public sealed class ModelReplica<TModule> : IDisposable
         private readonly ModelReplica<TModule> replica;
         private readonly bool isWatched;
         private readonly bool isAlone;
-        private Side? held;
+        private ReplicaSide<TModule>? held;
 
-        internal Lease(ModelReplica<TModule> replica, Side side, bool isWatched, bool isAlone) =>
+        internal Lease(ModelReplica<TModule> replica, ReplicaSide<TModule> side, bool isWatched, bool isAlone)
+        {
             (this.replica, held, this.isWatched, this.isAlone) = (replica, side, isWatched, isAlone);
+        }
 
         /// <summary>The module, in eval mode. It stays the replica's: not to be changed, disposed, or used after the lease. Run it under <c>torch.no_grad()</c>.</summary>
         public TModule Module => Held.Module;
+
+        /// <summary>The training run of its state; <see cref="Guid.Empty"/> where it is not known.</summary>
+        public Guid RunId => Held.State.RunId;
 
         /// <summary>The sequence of its state.</summary>
         public long Sequence => Held.State.Sequence;
@@ -394,7 +543,7 @@ public sealed class ModelReplica<TModule> : IDisposable
             if (Interlocked.Exchange(ref held, null) is { } side) replica.Release(side, isWatched, isAlone);
         }
 
-        private Side Held => held ?? throw new ObjectDisposedException(nameof(Lease));
+        private ReplicaSide<TModule> Held => held ?? throw new ObjectDisposedException(nameof(Lease));
 
         internal ModelState State => Held.State;
 
@@ -403,91 +552,9 @@ public sealed class ModelReplica<TModule> : IDisposable
         internal ModelSnapshot CreateSnapshot() => Held.State.CreateSnapshot();
     }
 
-    /// <summary>One of the two copies of the model.</summary>
-    internal sealed class Side
+    /// <summary>The turn of one that writes.</summary>
+    private readonly struct WritingTurn(SemaphoreSlim semaphore) : IDisposable
     {
-        /// <summary>How many leases there are on it.</summary>
-        public int Readers;
-
-        /// <summary>Whether <see cref="Guard"/> knows its present state.</summary>
-        public volatile bool IsGuarded;
-
-        /// <summary>Whether a prediction has changed it, and it has not been put back yet.</summary>
-        public volatile bool IsSpoiled;
-
-        public Side(TModule module, ModelState? twin = null)
-        {
-            Module = module;
-            var tensors = ModelTensors.Of(module);
-            State = new ModelState(tensors, twin);
-            Guard = new StateGuard([.. tensors.Slots, .. NonPersistentBuffers.Of(module, tensors.Slots)]);
-        }
-
-        public TModule Module { get; }
-
-        public ModelState State { get; }
-
-        public StateGuard Guard { get; }
-
-        /// <summary>Makes the guard know the present state, if it does not, before anything is done with it.</summary>
-        /// <param name="knowsWrites">Whether a prediction has shown already what it writes to.</param>
-        /// <param name="other">The other side, where it may have shown it.</param>
-        public void GuardOnce(bool knowsWrites, Side other)
-        {
-            if (IsGuarded) return;
-            lock (Guard)
-            {
-                if (IsGuarded) return;
-                Guard.Learn(other.Guard);
-                Guard.Settle();
-                Guard.Save(knowsWrites ? null : static _ => true);
-                IsGuarded = true;
-            }
-        }
-
-        /// <summary>Puts back what was written to. Nobody else may be using it.</summary>
-        /// <returns>The name of a tensor that could not be put back, or null.</returns>
-        public string? PutBack()
-        {
-            lock (Guard)
-            {
-                Guard.Look();
-                Guard.Restore();
-                return Guard.FirstNotRestored();
-            }
-        }
-
-        /// <summary>Lets go of copies that nothing has turned out to need.</summary>
-        public void TrimGuard()
-        {
-            lock (Guard) Guard.Trim();
-        }
-    }
-
-    /// <summary>Lets one thread at a time go on, which may do so several times over.</summary>
-    private sealed class Turn
-    {
-        private readonly object gate = new();
-        private int owner;
-        private int depth;
-
-        public void Take()
-        {
-            lock (gate)
-            {
-                while (depth > 0 && owner != Environment.CurrentManagedThreadId) Monitor.Wait(gate);
-                owner = Environment.CurrentManagedThreadId;
-                depth++;
-            }
-        }
-
-        /// <remarks>By any thread: a lease may end on another one than it began on.</remarks>
-        public void Return()
-        {
-            lock (gate)
-            {
-                if (--depth == 0) Monitor.Pulse(gate);
-            }
-        }
+        public void Dispose() => semaphore.Release();
     }
 }

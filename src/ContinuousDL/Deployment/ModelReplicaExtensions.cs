@@ -9,6 +9,7 @@ public static class ModelReplicaExtensions
     /// <param name="replica">The replica.</param>
     /// <param name="input">The input of the model, usually <c>[N, ...]</c>. It stays the caller's.</param>
     /// <returns>The model's output, owned by the caller.</returns>
+    /// <exception cref="ReplicaNotReadyException">The replica has no state yet, see <see cref="ModelReplica{TModule}.IsReady"/>.</exception>
     /// <exception cref="ObjectDisposedException">The replica is disposed.</exception>
     public static Tensor Predict<TModule>(this ModelReplica<TModule> replica, Tensor input)
         where TModule : nn.Module<Tensor, Tensor>

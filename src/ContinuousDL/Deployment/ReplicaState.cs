@@ -1,9 +1,9 @@
 namespace ContinuousDL.Deployment;
 
-/// <summary>What a replica that follows a trainer is doing. In each of these states it answers, from the newest state that it has.</summary>
+/// <summary>What a replica that follows a trainer is doing. In each of these states it answers, from the newest state that it has, if it has got one.</summary>
 public enum ReplicaState
 {
-    /// <summary>It applies updates, and the newest state that its source told of is later than its own; or it has just started.</summary>
+    /// <summary>The newest state that its source told of is later than its own: it applies updates, or waits for a prediction that still uses the copy to be written; or it has just started.</summary>
     CatchingUp,
 
     /// <summary>It has the newest state that its source told of.</summary>
@@ -14,4 +14,7 @@ public enum ReplicaState
 
     /// <summary>Nothing that it gets brings it forward, or it gets nothing: it tries again, after longer and longer waits.</summary>
     Failed,
+
+    /// <summary>For longer than <see cref="ReplicaFollowerOptions.MaximumSilence"/> there was no sign that its state is the newest: the source is silent, or something keeps newer states back.</summary>
+    Stale,
 }

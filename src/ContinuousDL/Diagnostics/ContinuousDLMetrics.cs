@@ -45,6 +45,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
         RefusalReason.Signature => "signature",
         RefusalReason.Gap => "gap",
         RefusalReason.Diverged => "diverged",
+        RefusalReason.Rollback => "rollback",
         _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "The reason has no name."),
     });
 
@@ -62,6 +63,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
     private readonly Histogram<double> replicaDelay;
     private readonly Counter<long> replicaRefusals;
     private readonly Counter<long> replicaResyncs;
+    private readonly Gauge<double> replicaSilence;
 
     /// <summary>Makes the instruments.</summary>
     /// <param name="meterFactory">
@@ -91,6 +93,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
             advice: Boundaries<double>(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600));
         replicaRefusals = meter.CreateCounter<long>("continuousdl.replica.refused", "{message}", "Messages that a replica did not apply, by reason.");
         replicaResyncs = meter.CreateCounter<long>("continuousdl.replica.resyncs", "{snapshot}", "Snapshots that a replica took over.");
+        replicaSilence = meter.CreateGauge<double>("continuousdl.replica.silence", "s", "Time since the last sign that a replica's source tells of the newest state.");
     }
 
     /// <summary>Records an iteration that trained the model.</summary>
@@ -147,6 +150,11 @@ internal sealed class ContinuousDLMetrics : IDisposable
     /// <summary>Records that a replica took over a snapshot.</summary>
     /// <param name="replica">The tag with the replica's name.</param>
     public void RecordReplicaResync(KeyValuePair<string, object?> replica) => replicaResyncs.Add(1, replica);
+
+    /// <summary>Records for how long there was no sign that a replica's source tells it of the newest state.</summary>
+    /// <param name="silence">For how long.</param>
+    /// <param name="replica">The tag with the replica's name.</param>
+    public void RecordReplicaSilence(TimeSpan silence, KeyValuePair<string, object?> replica) => replicaSilence.Record(silence.TotalSeconds, replica);
 
     /// <summary>Ends the measurements. A meter that a factory made is the factory's, and stays.</summary>
     public void Dispose() => ownMeter?.Dispose();

@@ -47,4 +47,10 @@ internal static partial class Log
 
     [LoggerMessage(20, LogLevel.Warning, "Sample {Index} was put into quarantine after sequence {Sequence}: {Problem}")]
     public static partial void SampleQuarantined(ILogger logger, long index, long sequence, string problem);
+
+    [LoggerMessage(40, LogLevel.Warning, "Replica {Replica} at sequence {Sequence} may be stale: {Reason}")]
+    public static partial void ReplicaStale(ILogger logger, string replica, long sequence, string? reason);
+
+    [LoggerMessage(41, LogLevel.Error, "The highest sequence of replica {Replica} could not be written to {Path}; it will be tried again")]
+    public static partial void SequenceFileFailed(ILogger logger, Exception exception, string replica, string? path);
 }

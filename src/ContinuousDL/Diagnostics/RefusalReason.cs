@@ -14,4 +14,7 @@ internal enum RefusalReason
 
     /// <summary>It does not fit the replica's state, run or model.</summary>
     Diverged,
+
+    /// <summary>It would take the replica back to an older state.</summary>
+    Rollback,
 }

@@ -51,7 +51,7 @@ public sealed class DirectoryUpdateSource : IUpdateSource
         {
             cancellationToken.ThrowIfCancellationRequested();
             if (TryRead(runId, sequence) is { } batch) return batch;
-            if (timeProvider.GetElapsedTime(start) >= UpdateBatch.Heartbeat) return UpdateBatch.Empty;
+            if (timeProvider.GetElapsedTime(start) >= UpdateBatch.LongestSilence) return UpdateBatch.Empty;
             await Task.Delay(pollInterval, timeProvider, cancellationToken).ConfigureAwait(false);
         }
     }

@@ -3,9 +3,14 @@ namespace ContinuousDL.Transport;
 /// <summary>The options of an <see cref="HttpUpdateSource"/>.</summary>
 public sealed class HttpUpdateSourceOptions
 {
-    /// <summary>How long the server is asked to wait for something new before it answers that there is nothing. Longer: fewer requests; more than what lies between allows, and they cut the connection. <value>30 seconds.</value></summary>
+    /// <summary>
+    /// The longest that the server is asked to wait for something new before it answers that there is nothing. Where something on the
+    /// way cuts such requests off, shorter waits take their place by themselves. Longer: fewer requests while nothing is new. <value>5 seconds,
+    /// which is half of what the standard resilience handler of Microsoft.Extensions.Http.Resilience grants an attempt, and a sixth to a
+    /// twelfth of the usual idle limits of proxies and load balancers.</value>
+    /// </summary>
     [DurationRange("00:00:00", "00:10:00", ErrorMessage = "It must be from 0 to 10 minutes.")]
-    public TimeSpan Wait { get; set; } = TimeSpan.FromSeconds(30);
+    public TimeSpan Wait { get; set; } = TimeSpan.FromSeconds(5);
 
     /// <summary>How long an answer may take beyond <see cref="Wait"/>, until its headers and between its parts. <value>30 seconds.</value></summary>
     [DurationRange("00:00:00.001", "01:00:00", ErrorMessage = "It must be from 1 ms to 1 hour.")]

@@ -21,6 +21,6 @@ public interface IUpdateSource
     /// sources) an empty batch, so that the replica knows that the source is there.
     /// </returns>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
-    /// <exception cref="IOException">The source can't be reached now, or is damaged.</exception>
+    /// <exception cref="IOException">The source can't be reached now, or is damaged; an <see cref="UpdateSourceUnavailableException"/> may say when to ask again.</exception>
     ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default);
 }

@@ -34,6 +34,15 @@ public sealed class InMemoryUpdateTransport : IUpdateTransport, IDisposable
         this.timeProvider = timeProvider ?? TimeProvider.System;
     }
 
+    /// <summary>The newest state; null before the first is published.</summary>
+    public UpdateLogHead? Head
+    {
+        get
+        {
+            lock (sync) return head.State is { } state ? new UpdateLogHead(state.RunId, state.Sequence, state.Digest) : null;
+        }
+    }
+
     /// <inheritdoc />
     public ValueTask PublishAsync(ModelUpdate update, CancellationToken cancellationToken = default)
     {

@@ -23,7 +23,7 @@ internal sealed class NewsSignal
         waiting = null;
     }
 
-    /// <summary>Waits for news, and no longer than the <see cref="UpdateBatch.Heartbeat"/>.</summary>
+    /// <summary>Waits for news, and no longer than the <see cref="UpdateBatch.LongestSilence"/>.</summary>
     /// <param name="next">What was <see cref="Next"/> when the owner looked.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>Whether there are news.</returns>
@@ -31,7 +31,7 @@ internal sealed class NewsSignal
     {
         try
         {
-            await next.WaitAsync(UpdateBatch.Heartbeat, cancellationToken).ConfigureAwait(false);
+            await next.WaitAsync(UpdateBatch.LongestSilence, cancellationToken).ConfigureAwait(false);
             return true;
         }
         catch (TimeoutException)

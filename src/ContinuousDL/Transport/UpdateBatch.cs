@@ -12,7 +12,9 @@ public readonly record struct UpdateMessage(ReadOnlyMemory<byte> Bytes, DateTime
 public sealed class UpdateBatch
 {
     /// <summary>After how long the library's sources answer that there is nothing new, so that a replica knows that they are still there.</summary>
-    internal static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(1);
+    internal static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(1);
+
+    private ReadOnlyMemory<byte> heartbeat;
 
     /// <summary>A batch without anything: there is nothing new.</summary>
     public static UpdateBatch Empty { get; } = new();
@@ -28,4 +30,19 @@ public sealed class UpdateBatch
 
     /// <summary>The sequence of the newest state that the source knows of, which may be later than where the batch leads.</summary>
     public long NewestSequence { get; init; }
+
+    /// <summary>A signed heartbeat, see <see cref="HeartbeatSigner"/>; empty without one. It says nothing about whether the batch is empty.</summary>
+    public ReadOnlyMemory<byte> Heartbeat
+    {
+        get => heartbeat;
+        init => heartbeat = value;
+    }
+
+    /// <summary>The same batch with a heartbeat.</summary>
+    internal UpdateBatch WithHeartbeat(ReadOnlyMemory<byte> message)
+    {
+        var copy = (UpdateBatch)MemberwiseClone();
+        copy.heartbeat = message;
+        return copy;
+    }
 }

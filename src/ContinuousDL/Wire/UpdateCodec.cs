@@ -25,10 +25,19 @@ public sealed class UpdateCodec
     private const int UsualCode = 4;
 
     private readonly UpdateSigning? signing;
+    private readonly TrustedKeys trusted;
 
     /// <summary>Makes a codec.</summary>
-    /// <param name="options">With what it signs. Default: nothing is signed.</param>
-    public UpdateCodec(UpdateCodecOptions? options = null) => signing = options?.Signing;
+    /// <param name="options">With what it signs, and whose signatures it takes. Default: nothing is signed or checked.</param>
+    /// <exception cref="ArgumentException">A trusted key is null, or has no name.</exception>
+    public UpdateCodec(UpdateCodecOptions? options = null)
+    {
+        signing = options?.Signing;
+        trusted = new TrustedKeys(options);
+    }
+
+    /// <summary>Whether it has a key, and so takes nothing that is not signed.</summary>
+    public bool ChecksSignatures => !trusted.IsEmpty;
 
     /// <summary>Makes a message of an update.</summary>
     /// <param name="update">The update. It stays the caller's.</param>
@@ -92,8 +101,8 @@ public sealed class UpdateCodec
     public ModelSnapshot Sign(ModelSnapshot snapshot)
     {
         ArgumentNullException.ThrowIfNull(snapshot);
-        if (signing is null || (snapshot.IsSigned && !signing.CanSign)) return snapshot;
-        if (!signing.CanSign) throw new InvalidOperationException("The codec has only the public key: it can check signatures, but not sign.");
+        if (trusted.IsEmpty || (snapshot.IsSigned && signing is not { CanSign: true })) return snapshot;
+        if (signing is not { CanSign: true }) throw CannotSign();
         var signature = new byte[SignatureSize];
         signing.Sign(SnapshotSigning.SignedBytes(snapshot), signature);
         return snapshot.WithSignature(signature);
@@ -105,12 +114,57 @@ public sealed class UpdateCodec
     public void Verify(ModelSnapshot snapshot)
     {
         ArgumentNullException.ThrowIfNull(snapshot);
-        if (signing is null) return;
+        if (trusted.IsEmpty) return;
         if (!snapshot.IsSigned) throw new UpdateSignatureException("The snapshot is not signed; the codec has a key, and so takes signed ones only.");
-        if (snapshot.Signature.Length != SignatureSize || !signing.IsRight(SnapshotSigning.SignedBytes(snapshot), snapshot.Signature.Span))
+        if (SignerOf(snapshot) is null)
         {
-            throw new UpdateSignatureException("The snapshot is not signed by the codec's key: it was forged or changed, or is of a trainer with another key.");
+            throw new UpdateSignatureException($"The snapshot is not signed by {trusted.Description}: it was forged or changed, or is of a trainer with another key.");
         }
+    }
+
+    /// <summary>Says which of the codec's keys signed a message. Where nothing is signed by an old key any more, it can be given up.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <returns>The name of the key, see <see cref="UpdateCodecOptions.TrustedKeys"/>; null where it is not signed by any of them.</returns>
+    /// <exception cref="WireFormatException">It is not a message of the format.</exception>
+    public string? SignerOf(ReadOnlySpan<byte> message)
+    {
+        var frame = new MessageFrame(message);
+        return trusted.SignerOf(frame.Signing, frame.Signed, frame.Signature);
+    }
+
+    /// <summary>Says which of the codec's keys signed a snapshot.</summary>
+    /// <param name="snapshot">The snapshot.</param>
+    /// <returns>The name of the key, see <see cref="UpdateCodecOptions.TrustedKeys"/>; null where it is not signed by any of them.</returns>
+    public string? SignerOf(ModelSnapshot snapshot)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        var kind = UpdateSigning.KindOf(snapshot.Signature.Length);
+        return kind == SignatureKind.None ? null : trusted.SignerOf(kind, SnapshotSigning.SignedBytes(snapshot), snapshot.Signature.Span);
+    }
+
+    /// <summary>Makes a signed message of a heartbeat.</summary>
+    /// <param name="heartbeat">The heartbeat.</param>
+    /// <returns>The message, of 88 bytes with HMAC-SHA256 and 120 with ECDSA.</returns>
+    /// <exception cref="InvalidOperationException">The codec has no key to sign with; without a signature a heartbeat proves nothing.</exception>
+    public byte[] Encode(UpdateHeartbeat heartbeat)
+    {
+        ArgumentNullException.ThrowIfNull(heartbeat);
+        if (signing is not { CanSign: true }) throw CannotSign();
+        var bytes = new byte[HeartbeatFrame.SignedSize + SignatureSize];
+        HeartbeatFrame.Write(heartbeat, signing.Kind, bytes);
+        signing.Sign(bytes.AsSpan(0, HeartbeatFrame.SignedSize), bytes.AsSpan(HeartbeatFrame.SignedSize));
+        return bytes;
+    }
+
+    /// <summary>Reads a heartbeat, and checks its signature if the codec has a key. Whether it has expired is for the caller to say.</summary>
+    /// <param name="message">The message, and nothing else.</param>
+    /// <exception cref="WireFormatException">It is no heartbeat.</exception>
+    /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
+    public UpdateHeartbeat ReadHeartbeat(ReadOnlySpan<byte> message)
+    {
+        var heartbeat = HeartbeatFrame.Read(message, out var kind);
+        Check(kind, message[..HeartbeatFrame.SignedSize], message[HeartbeatFrame.SignedSize..], "heartbeat");
+        return heartbeat;
     }
 
     /// <summary>Makes an update of a message.</summary>
@@ -136,13 +190,7 @@ public sealed class UpdateCodec
     internal MessageFrame Open(ReadOnlySpan<byte> message)
     {
         var frame = new MessageFrame(message);
-        if (signing is null) return frame;
-        if (frame.Signing == SignatureKind.None) throw new UpdateSignatureException("The message is not signed; the codec has a key, and so takes signed ones only.");
-        if (frame.Signing != signing.Kind || !signing.IsRight(frame.Signed, frame.Signature))
-        {
-            throw new UpdateSignatureException("The message is not signed by the codec's key: it was forged or changed, or is of a trainer with another key.");
-        }
-
+        Check(frame.Signing, frame.Signed, frame.Signature, "message");
         return frame;
     }
 
@@ -218,11 +266,22 @@ public sealed class UpdateCodec
 
     private int SignatureSize => UpdateSigning.SizeOf(signing?.Kind ?? SignatureKind.None);
 
+    private static InvalidOperationException CannotSign() => new("The codec has only the public key, or none: it can check signatures, but not sign.");
+
+    /// <summary>Checks a signature, if the codec has a key.</summary>
+    private void Check(SignatureKind kind, ReadOnlySpan<byte> data, ReadOnlySpan<byte> signature, string what)
+    {
+        if (trusted.IsEmpty) return;
+        if (kind == SignatureKind.None) throw new UpdateSignatureException($"The {what} is not signed; the codec has a key, and so takes signed ones only.");
+        if (trusted.SignerOf(kind, data, signature) is not null) return;
+        throw new UpdateSignatureException($"The {what} is not signed by {trusted.Description}: it was forged or changed, or is of a trainer with another key.");
+    }
+
     /// <summary>Writes everything that is signed.</summary>
     private BitWriter Write(ModelUpdate update)
     {
         ArgumentNullException.ThrowIfNull(update);
-        if (signing is { CanSign: false }) throw new InvalidOperationException("The codec has only the public key: it can check signatures, but not sign.");
+        if (!trusted.IsEmpty && signing is not { CanSign: true }) throw CannotSign();
         var isRelative = !update.IsWhole && update.Sequence - update.BaseSequence == 1 && !update.PreviousValues.IsEmpty;
         var precision = ValueCode.PrecisionOf(update);
         var writer = new BitWriter((int)Math.Min(Array.MaxLength / 2, UsualOverhead + ((long)UsualCode * update.Count)));

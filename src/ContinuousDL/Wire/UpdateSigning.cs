@@ -59,6 +59,14 @@ public abstract class UpdateSigning : IDisposable
         _ => 0,
     };
 
+    /// <summary>How a signature of a length was made, where nothing else says so; <see cref="SignatureKind.None"/> where none is that long.</summary>
+    internal static SignatureKind KindOf(int length) => length switch
+    {
+        HmacSize => SignatureKind.HmacSha256,
+        EcdsaSize => SignatureKind.EcdsaP256,
+        _ => SignatureKind.None,
+    };
+
     /// <summary>Signs.</summary>
     /// <param name="data">What is signed.</param>
     /// <param name="signature">Receives the signature.</param>

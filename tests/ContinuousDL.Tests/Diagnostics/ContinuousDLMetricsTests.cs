@@ -119,6 +119,7 @@ public class ContinuousDLMetricsTests
         metrics.RecordReplicaUpdate(TimeSpan.FromSeconds(-2), replica);
         metrics.RecordReplicaResync(replica);
         foreach (var reason in Enum.GetValues<RefusalReason>()) metrics.RecordReplicaRefusal(reason, replica);
+        metrics.RecordReplicaSilence(TimeSpan.FromSeconds(4.5), replica);
 
         measurements.Should().Equal(
             ("continuousdl.replica.lag", 3, "replica=eu-1"),
@@ -128,7 +129,9 @@ public class ContinuousDLMetricsTests
             ("continuousdl.replica.refused", 1, "replica=eu-1,reason=damaged"),
             ("continuousdl.replica.refused", 1, "replica=eu-1,reason=signature"),
             ("continuousdl.replica.refused", 1, "replica=eu-1,reason=gap"),
-            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=diverged"));
+            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=diverged"),
+            ("continuousdl.replica.refused", 1, "replica=eu-1,reason=rollback"),
+            ("continuousdl.replica.silence", 4.5, "replica=eu-1"));
     }
 
     [Test]
@@ -147,7 +150,7 @@ public class ContinuousDLMetricsTests
         Record(100);
 
         AllocatedBytes.OfRun(() => Record(1000)).Should().Be(0);
-        heard.Should().Be(listening ? 3100 * 13 : 0);
+        heard.Should().Be(listening ? 3100 * 14 : 0);
 
         void Record(int times)
         {
@@ -162,6 +165,7 @@ public class ContinuousDLMetricsTests
                 metrics.RecordReplicaUpdate(TimeSpan.FromMilliseconds(1), replica);
                 metrics.RecordReplicaRefusal(RefusalReason.Gap, replica);
                 metrics.RecordReplicaResync(replica);
+                metrics.RecordReplicaSilence(TimeSpan.FromSeconds(1), replica);
             }
         }
     }

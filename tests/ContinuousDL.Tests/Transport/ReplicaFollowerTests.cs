@@ -18,14 +18,12 @@ namespace ContinuousDL.Tests.Transport;
 /// <summary>Whatever happens on the way, a replica ends identical to what was published, without a restart, and says what it does.</summary>
 public class ReplicaFollowerTests
 {
-    private static readonly ReplicaFollowerOptions Quick = new() { RetryDelay = TimeSpan.FromMilliseconds(1), MaxRetryDelay = TimeSpan.FromMilliseconds(4) };
-
     [Test]
     public async Task A_replica_that_starts_late_takes_a_snapshot_and_follows()
     {
         using var trainer = new Publisher();
         trainer.Publish(20);
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         await using var following = new Following(replica, trainer.Transport);
         await following.UntilAsync(trainer);
         following.States.Should().Equal(ReplicaState.Current);
@@ -43,7 +41,7 @@ public class ReplicaFollowerTests
     public async Task A_replica_that_was_offline_catches_up_with_updates_or_with_a_snapshot()
     {
         using var trainer = new Publisher(capacity: 10);
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         foreach (var missed in new[] { 3, 30 })
         {
             await using (var following = new Following(replica, trainer.Transport)) await following.UntilAsync(trainer);
@@ -59,8 +57,8 @@ public class ReplicaFollowerTests
     public async Task A_replica_that_has_drifted_resyncs()
     {
         using var trainer = new Publisher();
-        using var model = NewModel();
-        using var replica = TestReplicas.Make(NewModel, ModelSnapshot.Of(model), out var copies);
+        using var model = Publisher.NewModel();
+        using var replica = TestReplicas.Make(Publisher.NewModel, ModelSnapshot.Of(model), out var copies);
         await using var following = new Following(replica, trainer.Transport);
         await following.UntilAsync(trainer);
         using (no_grad())
@@ -80,7 +78,7 @@ public class ReplicaFollowerTests
     public async Task A_replica_goes_over_to_the_run_of_a_trainer_that_started_anew()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         await using var following = new Following(replica, trainer.Transport);
         trainer.Publish(5);
         await following.UntilAsync(trainer);
@@ -94,7 +92,7 @@ public class ReplicaFollowerTests
     public async Task A_source_that_fails_is_told_and_tried_again_until_it_is_back()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         var source = new ScriptedSource();
         await using var following = new Following(replica, source);
         foreach (var place in new[] { "here", "there", "anywhere" }) source.Answer(() => throw new IOException($"No route from {place}."));
@@ -109,7 +107,7 @@ public class ReplicaFollowerTests
     public async Task Damage_that_does_not_go_away_leads_to_a_snapshot_and_a_source_without_one_to_failure()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         var source = new ScriptedSource();
         await using var following = new Following(replica, source);
         var first = trainer.States.Newest;
@@ -132,7 +130,7 @@ public class ReplicaFollowerTests
     public async Task Updates_that_do_not_fit_the_snapshot_before_them_are_a_failure_in_the_end()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         trainer.Publish(2);
         var start = trainer.States.States[0];
         var snapshot = new ModelSnapshot(start.Layout, [.. start.Layout.Entries.Select((_, i) => start.Values(i).ToArray())], start.RunId, 1);
@@ -153,7 +151,7 @@ public class ReplicaFollowerTests
     {
         using var signing = UpdateSigning.HmacSha256(new byte[32]);
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         await using (var following = new Following(replica, trainer.Transport)) await following.UntilAsync(trainer);
         var source = new ScriptedSource();
         await using var careful = new Following(replica, source, new UpdateCodec(new UpdateCodecOptions { Signing = signing }));
@@ -179,7 +177,7 @@ public class ReplicaFollowerTests
         listener.SetMeasurementEventCallback<double>((i, value, tags, _) => measured.Add((i.Name, value, string.Join(",", tags.ToArray().Select(t => $"{t.Key}={t.Value}")))));
         listener.Start();
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         var source = new ScriptedSource();
         await using var following = new Following(replica, source, meters: meters);
         var start = trainer.States.Newest;
@@ -203,7 +201,7 @@ public class ReplicaFollowerTests
     public async Task A_snapshot_of_another_architecture_is_a_failure_and_leaves_the_replica_as_it_is()
     {
         using var model = TestModels.WithBatchNorm();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         var digest = replica.Digest;
         var source = new ScriptedSource();
         await using var following = new Following(replica, source);
@@ -217,7 +215,7 @@ public class ReplicaFollowerTests
     public async Task An_old_snapshot_that_comes_late_does_not_take_the_replica_back()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         var source = new ScriptedSource();
         await using var following = new Following(replica, source);
         trainer.Publish(3);
@@ -233,7 +231,7 @@ public class ReplicaFollowerTests
     public async Task A_replica_is_current_again_as_soon_as_a_source_that_failed_answers()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         var source = new ScriptedSource();
         await using var following = new Following(replica, source);
         source.Answer(() => new UpdateBatch { Snapshot = trainer.States.Newest });
@@ -260,7 +258,7 @@ public class ReplicaFollowerTests
     public async Task A_replica_that_is_ahead_of_a_source_which_has_lost_updates_goes_back_with_it()
     {
         using var trainer = new Publisher();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         trainer.Publish(5);
         await using (var following = new Following(replica, trainer.Transport)) await following.UntilAsync(trainer);
         using var restored = new InMemoryUpdateTransport();
@@ -275,7 +273,7 @@ public class ReplicaFollowerTests
     public async Task The_directory_of_a_log_is_followed_while_it_is_written_and_compacted()
     {
         using var folder = new TemporaryFolder();
-        using var replica = NewReplica();
+        using var replica = Publisher.NewReplica();
         await using var following = new Following(replica, new DirectoryUpdateSource(Path.Combine(folder.Path, "log"), TimeSpan.FromMilliseconds(1)));
         using var log = UpdateLog.Open(
             Path.Combine(folder.Path, "log"),
@@ -305,7 +303,7 @@ public class ReplicaFollowerTests
         using var memory = new InMemoryUpdateTransport(capacity: 64);
         using var log = UpdateLog.Open(folder.Path, new UpdateLogOptions { FlushOnAppend = false, SnapshotInterval = 500, KeepUpdates = 1000 });
         using var trainer = new Publisher(transport: kind == "memory" ? memory : log);
-        var replicas = Enumerable.Range(0, 3).Select(_ => NewReplica()).ToArray();
+        var replicas = Enumerable.Range(0, 3).Select(_ => Publisher.NewReplica()).ToArray();
         var sources = Enumerable.Range(0, 3).Select(i => new FaultySource(
             kind switch { "memory" => memory, "log" => log, _ => new DirectoryUpdateSource(folder.Path, TimeSpan.FromMilliseconds(1)) }, i, 0.1)).ToArray();
         var followings = replicas.Zip(sources, (r, s) => new Following(r, s)).ToArray();
@@ -326,130 +324,5 @@ public class ReplicaFollowerTests
         }
 
         for (var kindOfFault = 0; kindOfFault < sources[0].Faults.Length; kindOfFault++) sources.Sum(s => s.Faults[kindOfFault]).Should().BePositive();
-    }
-
-    private static ModelReplica<Sequential> NewReplica()
-    {
-        using var model = NewModel();
-        return new ModelReplica<Sequential>(NewModel, ModelSnapshot.Of(model));
-    }
-
-    /// <summary>Large enough for updates to be smaller than a snapshot, also several of them.</summary>
-    private static Sequential NewModel() => nn.Sequential(("hidden", nn.Linear(32, 64)), ("output", nn.Linear(64, 16)));
-
-    /// <summary>A trainer that publishes to a transport.</summary>
-    private sealed class Publisher : IDisposable
-    {
-        private readonly InMemoryUpdateTransport? own;
-
-        public Publisher(int seed = 1, int capacity = 1024, IUpdateTransport? transport = null)
-        {
-            using var model = NewModel();
-            States = new PublishedStates(seed, ModelLayout.Of(model));
-            Transport = transport ?? (own = new InMemoryUpdateTransport(capacity));
-            Transport.PublishAsync(States.Newest).AsTask().Wait();
-        }
-
-        public PublishedStates States { get; }
-
-        public IUpdateTransport Transport { get; }
-
-        public void Publish(int count)
-        {
-            for (var i = 0; i < count; i++)
-            {
-                using var update = States.Next();
-                Transport.PublishAsync(update).AsTask().Wait();
-            }
-        }
-
-        public void ShouldBeAt(ModelReplica<Sequential> replica)
-        {
-            (replica.RunId, replica.Sequence, replica.Digest).Should().Be((States.RunId, States.Newest.Sequence, States.Newest.StateDigest));
-            replica.Verify().Should().BeTrue();
-        }
-
-        public void Dispose() => own?.Dispose();
-    }
-
-    /// <summary>A follower at work, and what it said.</summary>
-    private sealed class Following : IAsyncDisposable
-    {
-        private readonly CancellationTokenSource stopping = new();
-        private readonly ReplicaFollower<Sequential> follower;
-        private readonly Task running;
-
-        public Following(ModelReplica<Sequential> replica, IUpdateSource source, UpdateCodec? codec = null, IMeterFactory? meters = null)
-        {
-            follower = new ReplicaFollower<Sequential>(replica, source, Quick, codec, meterFactory: meters);
-            follower.StatusChanged += (_, status) =>
-            {
-                lock (Changes) Changes.Add(status);
-            };
-            running = Task.Run(() => follower.RunAsync(stopping.Token));
-        }
-
-        public IEnumerable<ReplicaState> States => Snapshot().Select(s => s.State);
-
-        public IEnumerable<string> Reasons => Snapshot().Select(s => s.Reason ?? "");
-
-        private List<ReplicaStatus> Changes { get; } = [];
-
-        public Task UntilAsync(Publisher trainer) => UntilAsync(s =>
-            s.State == ReplicaState.Current && s.RunId == trainer.States.RunId && s.Sequence == trainer.States.Newest.Sequence);
-
-        public async Task UntilAsync(Func<ReplicaStatus, bool> condition)
-        {
-            using var timeout = new CancellationTokenSource(Patience.Limit);
-            while (!condition(follower.Status))
-            {
-                running.IsCompleted.Should().BeFalse("a follower ends with cancellation alone");
-                timeout.Token.ThrowIfCancellationRequested();
-                await Task.Delay(1, timeout.Token);
-            }
-        }
-
-        public async ValueTask DisposeAsync()
-        {
-            await stopping.CancelAsync();
-            await running.ContinueWith(_ => { }, TaskScheduler.Default);
-            running.IsCanceled.Should().BeTrue();
-            follower.Dispose();
-            stopping.Dispose();
-        }
-
-        private List<ReplicaStatus> Snapshot()
-        {
-            lock (Changes) return [.. Changes];
-        }
-    }
-
-    /// <summary>A source that answers as the test says, and waits where it says nothing.</summary>
-    private sealed class ScriptedSource : IUpdateSource
-    {
-        private readonly Channel<Func<UpdateBatch>> answers = Channel.CreateUnbounded<Func<UpdateBatch>>();
-        private readonly List<(Guid, long)> asked = [];
-
-        public (Guid RunId, long Sequence)[] Asked
-        {
-            get
-            {
-                lock (asked) return [.. asked];
-            }
-        }
-
-        public void Answer(Func<UpdateBatch> answer) => answers.Writer.TryWrite(answer).Should().BeTrue();
-
-        public async Task DrainedAsync()
-        {
-            while (answers.Reader.Count > 0) await Task.Delay(1);
-        }
-
-        public async ValueTask<UpdateBatch> ReceiveAsync(Guid runId, long sequence, CancellationToken cancellationToken = default)
-        {
-            var answer = await answers.Reader.ReadAsync(cancellationToken);
-            lock (asked) asked.Add((runId, sequence));
-            return answer();
-        }
     }
 }
