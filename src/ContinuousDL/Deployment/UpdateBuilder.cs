@@ -15,6 +15,12 @@ internal sealed class UpdateBuilder
 
     public bool IsWhole { get; private set; }
 
+    /// <summary>The coordinates recorded so far.</summary>
+    public ReadOnlySpan<int> Coordinates => IsWhole ? [] : coordinates.AsSpan(0, Count);
+
+    /// <summary>What their values were, packed.</summary>
+    public ReadOnlySpan<byte> Previous => IsWhole ? [] : previous.AsSpan(0, valueBytes);
+
     /// <summary>Makes room for more changes of a tensor, so that they can be recorded without growing.</summary>
     public void Reserve(int count, int elementSize)
     {
@@ -54,6 +60,9 @@ internal sealed class UpdateBuilder
         valueBytes += bytes;
         return values.AsSpan(valueBytes - bytes, bytes);
     }
+
+    /// <summary>All values, of an update that carries every one.</summary>
+    public ReadOnlySpan<byte> WholeValues => IsWhole ? values.AsSpan(0, valueBytes) : [];
 
     /// <summary>Makes an update of what was recorded, which takes over the memory, and starts anew.</summary>
     public ModelUpdate Build(in UpdateIdentity identity)

@@ -67,12 +67,13 @@ internal static class StateDigest
         return sum;
     }
 
-    /// <summary>The part of the digest that comes from one whole tensor.</summary>
+    /// <summary>The part of the digest that comes from one tensor, or from consecutive elements of it.</summary>
     /// <param name="entry">The tensor.</param>
-    /// <param name="values">All its values in row-major order, as raw bytes.</param>
-    public static ulong Sum(LayoutEntry entry, ReadOnlySpan<byte> values)
+    /// <param name="values">Its values from <paramref name="start"/> on in row-major order, as raw bytes.</param>
+    /// <param name="start">The first element. Default: that of the tensor.</param>
+    public static ulong Sum(LayoutEntry entry, ReadOnlySpan<byte> values, int start = 0)
     {
-        var sum = 0ul;
+        var (sum, first) = (0ul, entry.Offset + start);
         if (entry.ElementSize == 4)
         {
             var words = MemoryMarshal.Cast<byte, uint>(values);
@@ -80,7 +81,7 @@ internal static class StateDigest
             if (Avx512DQ.IsSupported)
             {
                 var sums = Vector512<ulong>.Zero;
-                var coordinates = Vector512<ulong>.Indices + Vector512.Create((ulong)entry.Offset);
+                var coordinates = Vector512<ulong>.Indices + Vector512.Create((ulong)first);
                 for (; done <= words.Length - Vector512<ulong>.Count; done += Vector512<ulong>.Count)
                 {
                     sums += Hash(Offset(coordinates), Widen(words[done..]));
@@ -90,11 +91,11 @@ internal static class StateDigest
                 sum = Vector512.Sum(sums);
             }
 
-            for (; done < words.Length; done++) sum += Hash(entry.Offset + done, words[done]);
+            for (; done < words.Length; done++) sum += Hash(first + done, words[done]);
             return sum;
         }
 
-        for (var i = 0; i < entry.Length; i++) sum += Hash(entry.Offset + i, Scalars.Load(values, i, entry.ElementSize));
+        for (var i = 0; i < values.Length / entry.ElementSize; i++) sum += Hash(first + i, Scalars.Load(values, i, entry.ElementSize));
         return sum;
     }
 
