@@ -51,6 +51,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     private Tensor[] copies = [];
     private Tensor[] weights = [];
     private bool[] direct = [];
+    private Tensor?[] parked = [];
+    private bool[] owes = [];
     private Tensor? residual;
     private TrainableVector? vector;
     private IUpdateRule? optimizer;
@@ -117,6 +119,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         using var guard = no_grad();
         residual = zeros(trainable.Layout.Length, dtype: ScalarType.Float32, device: trainable.Parameters[0].device).DetachFromDisposeScope();
         (vector, optimizer, model) = (trainable, rule, deployed);
+        (parked, owes) = (new Tensor?[trainable.Parameters.Count], new bool[trainable.Parameters.Count]);
         if (lookahead > 0) deployed.SeparateParameters();
         else copies = [.. trainable.Parameters.Select(p => p.detach().clone().DetachFromDisposeScope())];
         weights = lookahead > 0 ? [.. trainable.Parameters.Select((_, t) => deployed.Parameter(t))] : copies;
@@ -141,6 +144,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
             if (vector!.HasMoved[t]) Follow(t);
         }
 
+        for (var t = 0; t < weights.Length; t++) Park(t);
         RunOptimizer();
         var k = compressor is TopKCompressor topK ? topK.NextCount(vector!.Layout.Length) : 0;
         if (selector is not null)
@@ -152,7 +156,10 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         for (var t = 0; t < weights.Length; t++)
         {
             if (!vector!.HasGradient[t]) continue;
-            _ = Owed(t).AddInPlace(Update(t).to(residual!.device));
+            var owed = Owed(t).AddInPlace(Update(t).to(residual!.device));
+
+            // Selecting the largest brings it to light by itself.
+            if (k == 0 && !owed.isfinite().all().item<bool>()) throw model!.NotFinite(t);
             GoAhead(t);
         }
 
@@ -166,6 +173,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         using var scope = NewDisposeScope();
         using var guard = no_grad();
         _ = residual!.zero_();
+        ForgetParked();
+        Array.Clear(owes);
         for (var t = 0; t < copies.Length; t++) Follow(t);
     }
 
@@ -173,7 +182,8 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public void SaveState(BinaryWriter writer)
     {
         StrategyState.Save(writer, Kind);
-        using var host = residual!.cpu();
+        using var whole = WithParked();
+        using var host = whole.cpu();
         writer.Write(host.numel());
         using var values = FloatView.Of(host);
         for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
@@ -201,6 +211,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
 
             compressor.LoadState(reader);
             _ = residual.copy_(loaded);
+            ForgetParked();
         }
         catch (EndOfStreamException e)
         {
@@ -209,7 +220,11 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
 
         using var scope = NewDisposeScope();
         using var guard = no_grad();
-        for (var t = 0; t < weights.Length; t++) Follow(t);
+        for (var t = 0; t < weights.Length; t++)
+        {
+            owes[t] = Owed(t).count_nonzero().item<long>() > 0;
+            Follow(t);
+        }
     }
 
     /// <inheritdoc />
@@ -219,6 +234,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         writer?.Dispose();
         deployer?.Dispose();
         selector?.Dispose();
+        ForgetParked();
         residual?.Dispose();
         foreach (var copy in copies) copy.Dispose();
     }
@@ -248,6 +264,56 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         return null;
     }
 
+    /// <summary>
+    /// Takes what a tensor without a gradient is owed out of the residual, so that nothing of it is sent, and puts it back when the
+    /// tensor has one again.
+    /// </summary>
+    private void Park(int t)
+    {
+        if (vector!.HasGradient[t])
+        {
+            owes[t] = true;
+            if (parked[t] is not { } waiting) return;
+            _ = Owed(t).copy_(waiting);
+            waiting.Dispose();
+            parked[t] = null;
+        }
+        else if (owes[t] && vector.OwedWhenFrozen == OwedWhenFrozen.Drop && vector.IsFrozen(t))
+        {
+            owes[t] = false;
+            parked[t]?.Dispose();
+            parked[t] = null;
+            _ = Owed(t).zero_();
+            GoAhead(t);
+        }
+        else if (owes[t] && parked[t] is null)
+        {
+            parked[t] = Owed(t).clone().DetachFromDisposeScope();
+            _ = Owed(t).zero_();
+        }
+    }
+
+    /// <summary>The residual with all that is owed, owned by the caller.</summary>
+    private Tensor WithParked()
+    {
+        if (parked.All(waiting => waiting is null)) return residual!.detach();
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        var whole = residual!.clone();
+        for (var t = 0; t < parked.Length; t++)
+        {
+            if (parked[t] is { } waiting) _ = whole.narrow(0, vector!.Layout.Offsets[t], waiting.numel()).copy_(waiting);
+        }
+
+        return whole.MoveToOuterDisposeScope().DetachFromDisposeScope();
+    }
+
+    private void ForgetParked()
+    {
+        foreach (var waiting in parked) waiting?.Dispose();
+        Array.Clear(parked);
+    }
+
     /// <summary>Lets the optimizer move the trained weights.</summary>
     private void RunOptimizer()
     {
@@ -259,7 +325,11 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         catch
         {
             // Without a look-ahead the trained weights are the deployed ones, which must stay as the replicas are.
-            for (var t = 0; t < weights.Length; t++) GoAhead(t);
+            for (var t = 0; t < weights.Length; t++)
+            {
+                if (vector!.HasGradient[t]) GoAhead(t);
+            }
+
             throw;
         }
     }
@@ -284,8 +354,9 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
 
         if (compressor is RandomKCompressor randomK)
         {
-            randomK.Draw(vector!.Layout, sent);
+            Draw(randomK);
             kernels.Gather(sent.Indices, sent.Values);
+            if (!kernels.IsFinite) throw model!.NotFinite(kernels.FindNonFinite());
         }
         else
         {
@@ -297,6 +368,13 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         kernels.Values.CopyTo(sent.Values);
         model!.Add(sent);
         kernels.Subtract(sent.Values);
+    }
+
+    /// <summary>Draws the coordinates that are sent, of which those without a gradient stay still.</summary>
+    private void Draw(RandomKCompressor randomK)
+    {
+        randomK.Draw(vector!.Layout, sent);
+        StillTensors.ExcludeCoordinates(vector, sent);
     }
 
     /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
@@ -371,7 +449,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it; with plain operations.</summary>
     private void Send(int k)
     {
-        if (compressor is RandomKCompressor randomK) randomK.Draw(vector!.Layout, sent);
+        if (compressor is RandomKCompressor randomK) Draw(randomK);
         else Select(k);
         if (sent.Count == 0)
         {

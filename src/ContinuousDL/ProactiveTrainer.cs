@@ -150,7 +150,7 @@ public sealed partial class ProactiveTrainer : IDisposable
 
         logger = components.Logger ?? NullLogger<ProactiveTrainer>.Instance;
         tensors = ModelTensors.Of(model);
-        trainable = new TrainableVector(tensors, rule);
+        trainable = new TrainableVector(tensors, rule, this.options.OwedWhenFrozen);
         metrics = new ContinuousDLMetrics(components.MeterFactory);
         deployed = new DeployedModel(tensors, trainable, this.options.Buffers, this.options.DeployedValuePrecision);
         try

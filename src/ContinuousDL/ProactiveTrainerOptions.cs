@@ -1,6 +1,7 @@
 using System.ComponentModel.DataAnnotations;
 using ContinuousDL.Deployment;
 using ContinuousDL.History;
+using ContinuousDL.Optimization;
 
 namespace ContinuousDL;
 
@@ -43,6 +44,13 @@ public sealed class ProactiveTrainerOptions
     /// </summary>
     [EnumDataType(typeof(DeployedValuePrecision))]
     public DeployedValuePrecision DeployedValuePrecision { get; set; } = DeployedValuePrecision.Float32;
+
+    /// <summary>
+    /// What becomes of the values that a parameter is owed when it is frozen, by <c>requires_grad = false</c>, while it is trained. It stays
+    /// as it is in either case. <value><see cref="OwedWhenFrozen.Wait"/>.</value>
+    /// </summary>
+    [EnumDataType(typeof(OwedWhenFrozen))]
+    public OwedWhenFrozen OwedWhenFrozen { get; set; } = OwedWhenFrozen.Wait;
 
     /// <summary>How buffers, such as the running statistics of batch normalisation, are deployed, and parameters that something else than the optimizer moves.</summary>
     [Required]

@@ -65,7 +65,7 @@ public class SelectionDeployerTests
         var edges = new List<float>();
         for (var bits = 1; bits < 0x7c00; bits++) AddEdges((float)BitConverter.UInt16BitsToHalf((ushort)bits), (float)BitConverter.UInt16BitsToHalf((ushort)(bits + 1)));
         for (var bits = 1u; bits < 0x7f80; bits += 3) AddEdges(BitConverter.UInt32BitsToSingle(bits << 16), BitConverter.UInt32BitsToSingle((bits + 1) << 16));
-        float[] gradient = [.. edges];
+        float[] gradient = [.. edges.Where(value => !Overflows(dtype, value))];
         using var queue = new AcceleratorQueue(16, 2);
         using var host = new Side([dtype], precision, separate: false, gradient.Length);
         using var device = new Side([dtype], precision, separate: false, gradient.Length);
@@ -93,6 +93,50 @@ public class SelectionDeployerTests
             foreach (var value in new[] { number, float.BitDecrement(middle), middle, float.BitIncrement(middle) })
             {
                 if (float.IsFinite(value)) edges.Add(sign * value);
+            }
+        }
+    }
+
+    [Test]
+    public void A_sum_that_is_not_finite_is_taken_back_as_on_the_CPU(
+        [Values(ScalarType.Float32, ScalarType.BFloat16, ScalarType.Float16)] ScalarType dtype, [Values] DeployedValuePrecision precision, [Values] bool separate)
+    {
+        // At and around the first float that each format rounds to infinity, of either sign.
+        float[] edges = [65519.996f, 65520, 3.3961773e38f, 3.3961775e38f, float.MaxValue];
+        foreach (var edge in edges.Concat(edges.Select(e => -e)))
+        {
+            using var queue = new AcceleratorQueue(16, 2);
+            using var host = new Side([ScalarType.Float32, dtype], precision, separate, 40);
+            using var device = new Side([ScalarType.Float32, dtype], precision, separate, 40);
+            using (no_grad())
+            {
+                foreach (var side in new[] { host, device }) _ = side.Deployed.Parameter(1).zero_();
+            }
+
+            using var residual = ones(80);
+            using var selector = new DeviceSelector(queue, residual, host.Vector.Layout);
+            using var deployer = SelectionDeployer.TryMake(queue, device.Deployed, out _)!;
+            residual.data<float>()[60] = edge;
+            var sent = new CompressedGradient();
+            TopKCompressor.OfCount(70).Compress(residual.data<float>().ToArray(), host.Vector.Layout, sent);
+            var (bytes, digest) = (TestModels.Bytes(device.Deployed.Parameter(0)), device.Deployed.Digest);
+            selector.Begin(70);
+            for (var t = 0; t < 2; t++) selector.Accumulate(t, null);
+            if (!Overflows(dtype, edge))
+            {
+                deployer.Deploy(selector, 70);
+                host.Deployed.Add(sent);
+                device.Deployed.Digest.Should().Be(host.Deployed.Digest);
+                continue;
+            }
+
+            deployer.Invoking(d => d.Deploy(selector, 70)).Should().Throw<NonFiniteException>().Which.ParameterName.Should().Be("weight1");
+            host.Deployed.Invoking(d => d.Add(sent)).Should().Throw<NonFiniteException>().Which.ParameterName.Should().Be("weight1");
+            foreach (var side in new[] { host, device })
+            {
+                TestModels.Bytes(side.Deployed.Parameter(0)).Should().Equal(bytes);
+                TestModels.Bytes(side.Deployed.Parameter(1)).Should().OnlyContain(x => x == 0);
+                side.Deployed.Digest.Should().Be(digest);
             }
         }
     }
@@ -134,9 +178,14 @@ public class SelectionDeployerTests
         var sent = new CompressedGradient();
         for (var step = 0; step < 3; step++)
         {
-            // Some so small that a sum stays what it was; in the end, some so large that a float16 overflows.
+            // Some so small that a sum stays what it was; in the end, some large ones, but none that overflows a float16.
             var gradient = Vectors.HeavyTailed(layout.Length, seed + step);
             for (var i = 0; i < gradient.Length; i += 7) gradient[i] *= i % 2 == 0 && step == 2 ? 1e9f : 1e-9f;
+            for (var t = 0; t < layout.TensorCount; t++)
+            {
+                if (dtypes[t] == ScalarType.Float16) System.Numerics.Tensors.TensorPrimitives.Clamp(gradient.AsSpan(layout[t]), -15_000, 15_000, gradient.AsSpan(layout[t]));
+            }
+
             if (step == 1) Array.Clear(gradient);
             selector.Begin(k);
             for (var t = 0; t < layout.TensorCount; t++)
@@ -163,6 +212,14 @@ public class SelectionDeployerTests
             for (var t = 0; t < layout.TensorCount; t++) Bytes(device.Deployed.Parameter(t)).SequenceEqual(TestModels.Bytes(host.Deployed.Parameter(t))).Should().BeTrue("the deployed values are the same");
         }
     }
+
+    /// <summary>Whether a value that is added to zero becomes infinite.</summary>
+    private static bool Overflows(ScalarType dtype, float value) => dtype switch
+    {
+        ScalarType.Float16 => Math.Abs(value) >= 65520,
+        ScalarType.BFloat16 => Math.Abs(value) >= BitConverter.UInt32BitsToSingle(0x7f7f8000),
+        _ => false,
+    };
 
     private static byte[] Bytes(Tensor tensor)
     {

@@ -27,6 +27,9 @@ internal sealed class DeviceSelector : IDisposable
     /// <summary>How far below the last threshold the next floor starts, in units of the last bit of a magnitude, and what it stays between. 2^23 is a factor of 2.</summary>
     private const int FirstMargin = 1 << 20, LeastMargin = 1 << 8, GreatestMargin = 1 << 25;
 
+    /// <summary>The greatest magnitude that is finite.</summary>
+    private const int GreatestFinite = 0x7f7fffff;
+
     private static readonly ScalarType[] DTypes = [ScalarType.Float32, ScalarType.BFloat16, ScalarType.Float16];
     private static readonly string[] AccumulateNames = NamesOf(nameof(AccumulationKernels.Accumulate));
     private static readonly string[] TakeBackNames = NamesOf(nameof(AccumulationKernels.TakeBack));
@@ -36,6 +39,7 @@ internal sealed class DeviceSelector : IDisposable
     private readonly int[] offsets;
     private readonly int[] firstTiles;
     private readonly int n, tiles;
+    private readonly Tensor vector;
     private readonly KernelArgument residual;
     private readonly Scratch state, histogram, coordinates, starts, counts, above, equal;
     private readonly HostMemory hostState;
@@ -56,7 +60,7 @@ internal sealed class DeviceSelector : IDisposable
         }
 
         (this.queue, device, n) = (queue, residual.device, layout.Length);
-        this.residual = DeviceMemory.View(residual);
+        (vector, this.residual) = (residual, DeviceMemory.View(residual));
         offsets = [.. layout.Offsets];
         firstTiles = new int[layout.TensorCount + 1];
         for (var t = 0; t < layout.TensorCount; t++) firstTiles[t + 1] = firstTiles[t] + SelectionKernels.TileCount(layout[t].End.Value - layout[t].Start.Value);
@@ -93,7 +97,7 @@ internal sealed class DeviceSelector : IDisposable
     /// <summary>The device's queue.</summary>
     public IKernelQueue Queue => queue;
 
-    /// <summary>Whether all that was selected last is finite.</summary>
+    /// <summary>Whether all that was selected last is finite; after <see cref="Gather"/>, whether all is that was accumulated.</summary>
     public bool IsFinite { get; private set; }
 
     /// <summary>The state of a selection on the device, see <see cref="SelectionState"/>.</summary>
@@ -117,8 +121,11 @@ internal sealed class DeviceSelector : IDisposable
     /// <summary>The dtypes that the kernels read and write.</summary>
     public static bool Supports(ScalarType dtype) => Array.IndexOf(DTypes, dtype) >= 0;
 
-    /// <summary>What candidates are collected above in this step.</summary>
-    private int CollectedFloor => wanted == 0 ? int.MaxValue : floor;
+    /// <summary>
+    /// What candidates are collected above in this step. Without a selection these are the values that are not finite, of which only the
+    /// number matters.
+    /// </summary>
+    private int CollectedFloor => wanted == 0 ? GreatestFinite : floor;
 
     /// <summary>Begins a step.</summary>
     /// <param name="count">How many to select, k, 0 to n; 0 also where the coordinates are given.</param>
@@ -264,7 +271,7 @@ internal sealed class DeviceSelector : IDisposable
     public void Gather(ReadOnlySpan<int> given, ReadOnlySpan<float> factors)
     {
         if (factors.Length != given.Length) throw new ArgumentException($"{factors.Length} factors for {given.Length} coordinates.", nameof(factors));
-        Count = given.Length;
+        (Count, IsFinite) = (given.Length, true);
         if (Count == 0) return;
         if (room < Count) MakeRoom(Count);
         given.CopyTo(hostIndices!.Part<int>(0, Count));
@@ -274,7 +281,18 @@ internal sealed class DeviceSelector : IDisposable
         queue.CopyToDevice((nint)read.First, hostValues.Address, sizeof(float) * (long)Count);
         queue.Launch(nameof(UpdateKernels.Gather), queue.GroupsFor(Count), [residual, taken, read]);
         queue.CopyToHost(hostValues.Address, (nint)read.First, sizeof(float) * (long)Count);
+        queue.CopyToHost(hostState.Address, (nint)state.View.First, hostState.Length);
         queue.Synchronize();
+        IsFinite = hostState.Part<int>(0, SelectionState.Length)[SelectionState.Candidates] == 0;
+    }
+
+    /// <summary>Finds a tensor to which something is owed that is not finite: for a message, since it looks at all of them.</summary>
+    /// <returns>The index of the first in the layout; 0 where there is none.</returns>
+    public int FindNonFinite()
+    {
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        return Enumerable.Range(0, offsets.Length - 1).FirstOrDefault(t => !vector.narrow(0, offsets[t], LengthOf(t)).isfinite().all().item<bool>());
     }
 
     /// <summary>Takes off the residual what was sent of the selected coordinates.</summary>

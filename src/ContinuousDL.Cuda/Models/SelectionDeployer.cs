@@ -44,7 +44,7 @@ internal sealed class SelectionDeployer : IDisposable
     /// <summary>Selects, adds what is selected to the deployed parameters, takes what was really added off the residual, and waits for what changed.</summary>
     /// <param name="selector">The selector, everything accumulated.</param>
     /// <param name="k">How many it selects.</param>
-    /// <exception cref="NonFiniteException">Something that was selected is not finite; nothing was changed.</exception>
+    /// <exception cref="NonFiniteException">Something that was selected is not finite, or a sum is not. The deployed parameters are as they were.</exception>
     public void Deploy(DeviceSelector selector, int k)
     {
         if (k != capacity) Resize(k);
@@ -70,7 +70,7 @@ internal sealed class SelectionDeployer : IDisposable
             ]);
         queue.CopyToHost(host.Address + sizeof(ulong), address, sizeof(ulong) + (2 * bytes));
         selector.Complete();
-        if (!selector.IsFinite) throw DeployedModel.NotFinite();
+        if (!selector.IsFinite) throw model.NotFinite(selector.FindNonFinite());
         var (used, before) = (width * selector.Count, 2 * sizeof(ulong));
         model.Record(selector.Indices, host.Part<byte>(before, used), host.Part<byte>(before + bytes, used), width, host.Part<ulong>(sizeof(ulong), 1)[0]);
     }

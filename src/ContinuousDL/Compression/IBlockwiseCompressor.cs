@@ -7,6 +7,9 @@ internal interface IBlockwiseCompressor : IGradientCompressor
     /// <returns>Whether it can. If not, <see cref="IGradientCompressor.Compress"/> is the way.</returns>
     bool TryBegin(VectorLayout layout);
 
+    /// <summary>Whether a value of the vector that was begun shows in the result where it is not finite: at least one of them, should there be several.</summary>
+    bool TakesNonFinite { get; }
+
     /// <summary>Looks at the next block. Blocks come in the order of their coordinates and leave none out.</summary>
     void Scan(ReadOnlySpan<float> block, int offset);
 

@@ -31,6 +31,7 @@ public sealed class TopKCompressor : IBlockwiseCompressor
     private readonly CompressionScope scope;
     private readonly RandomSource random;
     private readonly MagnitudeSelector selector = new();
+    private int wanted;
 
     /// <summary>Sends a share of the coordinates.</summary>
     /// <param name="density">The share, in (0, 1]. Lower: smaller updates, and more steps until a coordinate's turn comes.</param>
@@ -99,9 +100,13 @@ public sealed class TopKCompressor : IBlockwiseCompressor
     bool IBlockwiseCompressor.TryBegin(VectorLayout layout)
     {
         if (scope != CompressionScope.WholeModel) return false;
-        selector.Begin(layout.Length, NextCount(layout.Length), 0);
+        wanted = NextCount(layout.Length);
+        selector.Begin(layout.Length, wanted, 0);
         return true;
     }
+
+    /// <inheritdoc/>
+    bool IBlockwiseCompressor.TakesNonFinite => wanted > 0;
 
     /// <inheritdoc/>
     void IBlockwiseCompressor.Scan(ReadOnlySpan<float> block, int offset) => selector.Scan(block, offset);

@@ -1,6 +1,6 @@
 using System.Buffers;
-using System.Numerics.Tensors;
 using ContinuousDL.Compression;
+using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
 using static TorchSharp.torch;
@@ -28,6 +28,9 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     private readonly bool[] isTrainable;
     private readonly DeployedValuePrecision precision;
     private ulong digestBefore;
+
+    /// <summary>The coordinates of the trainable parameters that were not finite to begin with, as those of a mask are not; nearly always none.</summary>
+    private HashSet<int> given = [];
     private bool changed;
 
     internal DeployedModel(ModelTensors trained, TrainableVector vector, BufferDeploymentOptions bufferOptions, DeployedValuePrecision precision)
@@ -46,6 +49,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         buffers = new BufferDeployer(bufferOptions);
         buffers.Add(Enumerable.Range(0, slots.Length).Where(IsApart).Select(i => (trained.Slots[i], slots[i])));
         Digest = trained.ComputeDigest();
+        given = FindNonFinite();
     }
 
     /// <summary>The model's tensors and their coordinates.</summary>
@@ -99,28 +103,36 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <param name="delta">What to add, over the trainable vector.</param>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
     /// <exception cref="NotSupportedException"><paramref name="delta"/> is of every coordinate, and the model's values take 2 GiB or more, which no update can carry. Nothing was added.</exception>
+    /// <exception cref="NonFiniteException">A value would become infinite or not a number. The deployed model is as it was.</exception>
     public void Add(CompressedGradient delta)
     {
         ArgumentNullException.ThrowIfNull(delta);
         if (delta.Form != CompressedForm.Sparse) UpdateBuilder.ThrowIfTooLarge(Layout, Vector.Layout.Length);
         BeginChange();
         delta.Dequantize();
-        if (TensorPrimitives.IndexOfMaxMagnitude(delta.Values) is >= 0 and var largest && !float.IsFinite(delta.Values[largest]))
+        var digest = Digest;
+        try
         {
-            throw NotFinite();
-        }
+            for (var t = 0; t < entries.Length; t++)
+            {
+                var isFinite = true;
+                if (delta.Form == CompressedForm.Sparse)
+                {
+                    var part = Vector.SparseRange(delta, t);
+                    isFinite = TryAdd(slots[entries[t]], delta.Indices[part], Vector.Layout.Offsets[t], delta.Values[part]);
+                }
+                else
+                {
+                    isFinite = TryAdd(slots[entries[t]], [], 0, delta.Values[Vector.Layout[t]]);
+                }
 
-        for (var t = 0; t < entries.Length; t++)
+                if (!isFinite) throw NotFinite(t);
+            }
+        }
+        catch
         {
-            if (delta.Form == CompressedForm.Sparse)
-            {
-                var part = Vector.SparseRange(delta, t);
-                Add(slots[entries[t]], delta.Indices[part], Vector.Layout.Offsets[t], delta.Values[part]);
-            }
-            else
-            {
-                Add(slots[entries[t]], [], 0, delta.Values[Vector.Layout[t]]);
-            }
+            TakeBack(digest);
+            throw;
         }
     }
 
@@ -131,11 +143,13 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <param name="width">4, or 8 where a parameter's elements take 8 bytes.</param>
     /// <param name="digestChange">What the digest has changed by.</param>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
+    /// <exception cref="NonFiniteException">A value became infinite or not a number. The deployed model is as it was before.</exception>
     internal void Record(ReadOnlySpan<int> indices, ReadOnlySpan<byte> before, ReadOnlySpan<byte> after, int width, ulong digestChange)
     {
         BeginChange();
+        var digest = Digest;
         Digest += digestChange;
-        var j = 0;
+        var (j, culprit) = (0, -1);
         for (var t = 0; t < entries.Length; t++)
         {
             var entry = slots[entries[t]].Entry;
@@ -144,17 +158,32 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             for (; j < end; j++)
             {
                 var (old, bits) = (Scalars.Load(before, j, width), Scalars.Load(after, j, width));
-                if (bits != old) changes.Record(entry.Offset + (indices[j] - Vector.Layout.Offsets[t]), old, bits, entry.ElementSize);
+                if (bits == old) continue;
+                changes.Record(entry.Offset + (indices[j] - Vector.Layout.Offsets[t]), old, bits, entry.ElementSize);
+                if (culprit < 0 && !Finiteness.IsFinite(entry.DType, bits)) culprit = t;
             }
         }
+
+        if (culprit < 0) return;
+        TakeBack(digest);
+        throw NotFinite(culprit);
     }
 
-    /// <summary>What is thrown where something that was to be added is not finite, and nothing was.</summary>
-    internal static NonFiniteException NotFinite() => new(
-        "The update is not finite, although the gradient was: the learning rate is too high for it. The deployed model is as it was.", double.NaN, null);
+    /// <summary>What is thrown where a step would make a value infinite or not a number, or what is owed to it, although the gradient is finite.</summary>
+    /// <param name="tensor">The index of its parameter in the trainable vector.</param>
+    internal NonFiniteException NotFinite(int tensor)
+    {
+        var name = ParameterSlot(tensor).Entry.Name;
+        return new NonFiniteException(
+            $"The update of '{name}' leads out of the numbers that it can hold, although the gradient is finite: the learning rate is too high for it. "
+            + "The deployed model is as it was.",
+            double.NaN,
+            name);
+    }
 
     /// <summary>Makes every deployed value the trained model's current one: nothing is compressed. Buffers are included, whatever the options say.</summary>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already, or the trainer's options say to round what is deployed.</exception>
+    /// <exception cref="NonFiniteException">A trainable parameter has become infinite or not a number. Nothing is deployed; the trained model stays as it is.</exception>
     public void TakeAll()
     {
         if (precision != DeployedValuePrecision.Float32) throw new InvalidOperationException($"The trained values are not of the precision that is deployed, {precision}: they can't be taken as they are.");
@@ -166,8 +195,15 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             var entry = slots[i].Entry;
             var values = changes.NextValues((int)entry.SizeInBytes);
             trained.Slots[i].ReadAll(values);
-            digest += StateDigest.Sum(entry, values);
-            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(values);
+            digest += SumOf(i, values);
+        }
+
+        var all = changes.WholeValues;
+        for (var i = 0; i < slots.Length; i++)
+        {
+            var bytes = slots[i].Entry.Length * slots[i].Entry.ElementSize;
+            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(all[..bytes]);
+            all = all[bytes..];
         }
 
         Digest = digest;
@@ -271,6 +307,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         foreach (var slot in slots) computed += slot.ComputeDigest();
         if (computed != digest) throw new InvalidDataException($"the deployed model's digest is {computed:x16} and should be {digest:x16}");
         (RunId, Sequence, Digest) = (runId, sequence, digest);
+        given = FindNonFinite();
     }
 
     /// <summary>Lets the same state have another sequence, of another run.</summary>
@@ -287,6 +324,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
 
         Sequence++;
         Digest = state.StateDigest;
+        given = FindNonFinite();
     }
 
     /// <summary>
@@ -400,59 +438,133 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         changed = true;
     }
 
-    /// <summary>Adds to some elements of a tensor (<paramref name="indices"/> less <paramref name="offset"/>), or to all of them when no indices are given.</summary>
-    private unsafe void Add(TensorSlot slot, ReadOnlySpan<int> indices, int offset, Span<float> values)
+    /// <summary>Undoes what was written and recorded since a step began to change the deployed parameters.</summary>
+    /// <param name="digest">The digest before that.</param>
+    private void TakeBack(ulong digest)
     {
-        if (values.IsEmpty) return;
+        var sections = new CoordinateSections(changes.LastCoordinates, Layout.Tensors);
+        while (sections.MoveNext()) slots[sections.Index].Write(sections.Coordinates, changes.LastPrevious.Slice((int)sections.ByteStart, sections.ByteCount));
+        changes.DropLastRun();
+        (Digest, changed) = (digest, false);
+    }
+
+    /// <summary>The part of the digest that comes from a tensor's values, of which those that were trained are checked while they are in the cache.</summary>
+    private ulong SumOf(int slot, ReadOnlySpan<byte> values)
+    {
+        var entry = slots[slot].Entry;
+        var tensor = Array.IndexOf(entries, slot);
+        if (tensor < 0) return StateDigest.Sum(entry, values);
+        var digest = 0ul;
+        for (var start = 0; start < entry.Length; start += FusedOptimizer.BlockSize)
+        {
+            var count = Math.Min(FusedOptimizer.BlockSize, entry.Length - start);
+            var block = values.Slice(start * entry.ElementSize, count * entry.ElementSize);
+            digest += StateDigest.Sum(entry, start, block);
+            if (Finiteness.AllFinite(entry.DType, block) || AllGiven(entry, block, start)) continue;
+            changes.Clear();
+            changed = false;
+            throw NotFinite(tensor);
+        }
+
+        return digest;
+    }
+
+    /// <summary>Whether those of some values that are not finite were so to begin with.</summary>
+    private bool AllGiven(LayoutEntry entry, ReadOnlySpan<byte> values, int start)
+    {
+        for (var i = 0; i < values.Length / entry.ElementSize; i++)
+        {
+            if (!Finiteness.IsFinite(entry.DType, Scalars.Load(values, i, entry.ElementSize)) && !given.Contains(entry.Offset + start + i)) return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>The coordinates of the trainable parameters, as they are deployed, that are not finite.</summary>
+    private HashSet<int> FindNonFinite()
+    {
+        var found = new HashSet<int>();
+        foreach (var slot in entries.Select(e => slots[e]))
+        {
+            using var pieces = new TensorPieces(slot);
+            while (pieces.MoveNext())
+            {
+                if (Finiteness.AllFinite(slot.Entry.DType, pieces.Values)) continue;
+                for (var i = 0; i < pieces.Values.Length / slot.Entry.ElementSize; i++)
+                {
+                    if (!Finiteness.IsFinite(slot.Entry.DType, Scalars.Load(pieces.Values, i, slot.Entry.ElementSize))) found.Add(slot.Entry.Offset + pieces.First + i);
+                }
+            }
+        }
+
+        return found;
+    }
+
+    /// <summary>
+    /// Adds to some elements of a tensor (<paramref name="indices"/> less <paramref name="offset"/>), or to all of them when no indices are
+    /// given. An element that nothing is added to keeps every bit.
+    /// </summary>
+    /// <returns>Whether all that changed is finite. If not, it is for the caller to take back what was recorded.</returns>
+    private unsafe bool TryAdd(TensorSlot slot, ReadOnlySpan<int> indices, int offset, Span<float> values)
+    {
+        if (values.IsEmpty) return true;
         var entry = slot.Entry;
         changes.Reserve(values.Length, entry.ElementSize);
-        if (slot is CpuTensorSlot { ContiguousFloats: var weights } && weights != null)
-        {
-            for (var j = 0; j < values.Length; j++)
-            {
-                var i = indices.IsEmpty ? j : indices[j] - offset;
-                var old = weights[i];
-                var sum = Sum(old, values[j]);
-                values[j] = sum - old;
-                var (oldBits, newBits) = (BitConverter.SingleToUInt32Bits(old), BitConverter.SingleToUInt32Bits(sum));
-                if (oldBits == newBits) continue;
-                weights[i] = sum;
-                Digest += StateDigest.Change(entry.Offset + i, oldBits, newBits);
-                changes.Record(entry.Offset + i, oldBits, newBits, sizeof(float));
-            }
-
-            return;
-        }
+        if (slot is CpuTensorSlot { ContiguousFloats: var weights } && weights != null) return TryAdd(entry, weights, indices, offset, values);
 
         var coordinates = ArrayPool<int>.Shared.Rent(values.Length);
         var bits = ArrayPool<ulong>.Shared.Rent(values.Length);
         for (var j = 0; j < values.Length; j++) coordinates[j] = entry.Offset + (indices.IsEmpty ? j : indices[j] - offset);
         var (used, usedBits) = (coordinates.AsMemory(0, values.Length), bits.AsMemory(0, values.Length));
         slot.Read(used.Span, usedBits.Span);
+        var isFinite = true;
         for (var j = 0; j < values.Length; j++)
         {
+            isFinite &= float.IsFinite(values[j]);
             var old = bits[j];
             bits[j] = AddTo(entry, old, ref values[j]);
             if (bits[j] == old) continue;
+            isFinite &= Finiteness.IsFinite(entry.DType, bits[j]);
             Digest += StateDigest.Change(coordinates[j], old, bits[j]);
             changes.Record(coordinates[j], old, bits[j], entry.ElementSize);
         }
 
-        slot.Write(used.Span, usedBits.Span);
+        if (isFinite) slot.Write(used.Span, usedBits.Span);
         ArrayPool<int>.Shared.Return(coordinates);
         ArrayPool<ulong>.Shared.Return(bits);
+        return isFinite;
+    }
+
+    /// <summary>The same for elements that lie in main memory as float32 in order.</summary>
+    private unsafe bool TryAdd(LayoutEntry entry, float* weights, ReadOnlySpan<int> indices, int offset, Span<float> values)
+    {
+        const uint magnitude = int.MaxValue, infinity = 0x7f800000;
+        var largest = 0u;
+        for (var j = 0; j < values.Length; j++)
+        {
+            var i = indices.IsEmpty ? j : indices[j] - offset;
+            var old = weights[i];
+            var sum = Sum(old, values[j]);
+            largest = Math.Max(largest, BitConverter.SingleToUInt32Bits(values[j]) & magnitude);
+            var (oldBits, newBits) = (BitConverter.SingleToUInt32Bits(old), BitConverter.SingleToUInt32Bits(sum));
+            values[j] = oldBits == newBits ? 0 : sum - old;
+            if (oldBits == newBits) continue;
+            largest = Math.Max(largest, newBits & magnitude);
+            weights[i] = sum;
+            Digest += StateDigest.Change(entry.Offset + i, oldBits, newBits);
+            changes.Record(entry.Offset + i, oldBits, newBits, sizeof(float));
+        }
+
+        return largest < infinity;
     }
 
     /// <summary>The sum in the precision that is deployed. What nothing is added to stays as it is, rounded or not.</summary>
-    private float Sum(float old, float addend)
-    {
-        if (precision == DeployedValuePrecision.Float32) return old + addend;
-        return addend == 0 ? old : precision.Round(old + addend);
-    }
+    private float Sum(float old, float addend) => addend == 0 ? old : precision.Round(old + addend);
 
     /// <summary>Adds to an element and makes the addend what was really added.</summary>
     private ulong AddTo(LayoutEntry entry, ulong old, ref float addend)
     {
+        if (addend == 0) return old;
         if (entry.DType != ScalarType.Float32) return Scalars.Add(entry.DType, old, addend, out addend);
         var value = BitConverter.UInt32BitsToSingle((uint)old);
         var sum = Sum(value, addend);

@@ -1,5 +1,6 @@
 using System.Buffers;
 using ContinuousDL.Compression;
+using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
 
@@ -23,6 +24,7 @@ public sealed class GradientCompression : IDeploymentStrategy
     private TrainableVector? vector;
     private IUpdateRule? optimizer;
     private DeployedModel? model;
+    private StillTensors? still;
 
     /// <summary>Makes the strategy.</summary>
     /// <param name="compressor">Picks the coordinates of the gradient that the optimizer sees.</param>
@@ -40,25 +42,28 @@ public sealed class GradientCompression : IDeploymentStrategy
         AttachCheck.ThrowIfAttached(vector, this);
         memory.Attach(trainable.Layout);
         flags = new bool[trainable.Layout.TensorCount];
-        (vector, optimizer, model) = (trainable, rule, deployed);
+        (vector, optimizer, model, still) = (trainable, rule, deployed, new StillTensors(trainable));
     }
 
     /// <inheritdoc />
     public void Step()
     {
-        memory.BeginStep(memory.NeedsGradientNorm ? vector!.GradientNorm : 0);
-        for (var t = 0; t < vector!.Layout.TensorCount; t++)
+        still!.Begin();
+        for (var t = 0; t < flags.Length; t++)
         {
-            if (vector.HasGradient[t]) memory.Accumulate(vector.Gradient(t), vector.Layout.Offsets[t]);
+            if (still.Drops(t)) ResidualDrop.Drop(memory, vector!.Layout, t, sent);
         }
 
-        compressor.Compress(memory.Accumulated, vector.Layout, sent);
+        memory.BeginStep(memory.NeedsGradientNorm ? vector!.GradientNorm : 0);
+        for (var t = 0; t < flags.Length; t++)
+        {
+            flags[t] = vector!.HasGradient[t];
+            if (flags[t]) Accumulate(t);
+        }
+
+        compressor.Compress(still.IsMasking ? still.Visible : memory.Accumulated, vector!.Layout, sent);
         sent.Dequantize();
-
-        if (sent.Form != CompressedForm.Sparse) KeepWhatHasNoGradient();
-
-        // A tensor without a gradient in this step may still be owed coordinates that are selected now.
-        for (var t = 0; t < flags.Length; t++) flags[t] = vector.HasGradient[t] || (sent.Form == CompressedForm.Sparse && Count(t) > 0);
+        still.Exclude(sent);
         if (optimizer!.ReadsParameterGradients) vector.ReplaceGradients(sent, flags);
         optimizer.BeginStep(vector.ForRule(flags));
         if (sent.Form == CompressedForm.Sparse) UpdateSelected();
@@ -69,7 +74,11 @@ public sealed class GradientCompression : IDeploymentStrategy
     }
 
     /// <inheritdoc />
-    public void Reset() => memory.Reset();
+    public void Reset()
+    {
+        memory.Reset();
+        still!.Reset();
+    }
 
     /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
@@ -85,24 +94,26 @@ public sealed class GradientCompression : IDeploymentStrategy
         StrategyState.Check(reader, nameof(GradientCompression));
         memory.LoadState(reader);
         compressor.LoadState(reader);
+        still!.Load(memory.Accumulated);
     }
 
     /// <inheritdoc />
-    public void Dispose() => memory.Dispose();
-
-    /// <summary>A tensor without a gradient takes no step, so what would be sent of it must stay owed.</summary>
-    private void KeepWhatHasNoGradient()
+    public void Dispose()
     {
-        for (var t = 0; t < flags.Length; t++)
-        {
-            if (!vector!.HasGradient[t]) sent.Values[vector.Layout[t]].Clear();
-        }
+        memory.Dispose();
+        still?.Dispose();
     }
 
-    private int Count(int tensor)
+    /// <summary>Adds one tensor's gradient to what is owed, block by block, so that it can be checked while it is in the cache.</summary>
+    private void Accumulate(int tensor)
     {
-        var part = vector!.SparseRange(sent, tensor);
-        return part.End.Value - part.Start.Value;
+        var gradient = vector!.Gradient(tensor);
+        for (var start = 0; start < gradient.Length; start += FusedOptimizer.BlockSize)
+        {
+            var offset = vector.Layout.Offsets[tensor] + start;
+            var owed = still!.Show(memory.Accumulate(gradient.Slice(start, Math.Min(FusedOptimizer.BlockSize, gradient.Length - start)), offset), offset);
+            if (!Finiteness.AllFinite(owed)) throw model!.NotFinite(tensor);
+        }
     }
 
     /// <summary>The cost follows the number of selected coordinates.</summary>

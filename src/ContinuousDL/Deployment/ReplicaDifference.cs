@@ -22,6 +22,7 @@ public sealed class ReplicaDifference : IDeploymentStrategy
     private TrainableVector? vector;
     private IUpdateRule? optimizer;
     private DeployedModel? model;
+    private StillTensors? still;
 
     /// <summary>Makes the strategy.</summary>
     /// <param name="compressor">Picks the part of the difference that is deployed.</param>
@@ -37,28 +38,30 @@ public sealed class ReplicaDifference : IDeploymentStrategy
         AttachCheck.ThrowIfAttached(vector, this);
         deployed.SeparateParameters();
         difference = new NativeBuffer<float>(trainable.Layout.Length);
-        (vector, optimizer, model) = (trainable, rule, deployed);
+        (vector, optimizer, model, still) = (trainable, rule, deployed, new StillTensors(trainable));
     }
 
     /// <inheritdoc />
     public void Step()
     {
+        still!.Begin();
         optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
         optimizer.ApplyUpdate();
         for (var t = 0; t < vector.Layout.TensorCount; t++)
         {
-            Subtract(vector.Parameters[t], model!.Parameter(t), difference!.Span[vector.Layout[t]]);
+            if (still.Drops(t)) TakeDeployed(t);
+            if (vector.HasGradient[t]) Subtract(t);
+            else difference!.Span[vector.Layout[t]].Clear();
         }
 
         compressor.Compress(difference!.Span, vector.Layout, sent);
+        still.Exclude(sent);
         model!.Add(sent);
     }
 
     /// <inheritdoc />
     /// <remarks>There is nothing to forget: what is owed is the difference of trained and deployed model.</remarks>
-    public void Reset()
-    {
-    }
+    public void Reset() => still!.Reset();
 
     /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
@@ -72,25 +75,59 @@ public sealed class ReplicaDifference : IDeploymentStrategy
     {
         StrategyState.Check(reader, nameof(ReplicaDifference));
         compressor.LoadState(reader);
+        still!.AssumeOwed();
     }
 
     /// <inheritdoc />
     public void Dispose() => difference?.Dispose();
 
-    private static void Subtract(Tensor trained, Tensor deployed, Span<float> result)
+    /// <summary>Takes the difference of one tensor, block by block, so that it can be checked while it is in the cache.</summary>
+    private void Subtract(int tensor)
     {
+        var (trained, deployed) = (vector!.Parameters[tensor], model!.Parameter(tensor));
+        var result = difference!.Span[vector.Layout[tensor]];
         using var from = FloatView.Of(trained);
         using var to = FloatView.Of(deployed);
-        if (from.IsDirect && to.IsDirect)
+        var direct = from.IsDirect && to.IsDirect;
+        if (!direct) SubtractInOwnDType(trained, deployed, result);
+        for (var start = 0; start < result.Length; start += FusedOptimizer.BlockSize)
         {
-            TensorPrimitives.Subtract(from.Span, to.Span, result);
-            return;
+            var block = result.Slice(start, Math.Min(FusedOptimizer.BlockSize, result.Length - start));
+            var current = from.Span.Slice(start, block.Length);
+            var before = to.Span.Slice(start, block.Length);
+            if (direct) TensorPrimitives.Subtract(current, before, block);
+            if (!Finiteness.AllFinite(block) && !ClearWhatIsTheSame(current, before, block)) throw model.NotFinite(tensor);
         }
+    }
 
-        // In the tensors' own dtype: a difference below float32's precision of the values counts too.
+    /// <summary>A difference below float32's precision of the values counts too.</summary>
+    private static void SubtractInOwnDType(Tensor trained, Tensor deployed, Span<float> result)
+    {
         using var current = trained.detach();
         using var change = current.sub(deployed);
         using var view = FloatView.Of(change);
         view.Span.CopyTo(result);
+    }
+
+    /// <summary>Infinities that are the same differ by 0, and not by what their subtraction gives.</summary>
+    /// <returns>Whether all differences are finite now.</returns>
+    private static bool ClearWhatIsTheSame(ReadOnlySpan<float> trained, ReadOnlySpan<float> deployed, Span<float> difference)
+    {
+        for (var i = 0; i < difference.Length; i++)
+        {
+            if (float.IsFinite(difference[i])) continue;
+            if (!float.IsNaN(difference[i]) || !trained[i].Equals(deployed[i])) return false;
+            difference[i] = 0;
+        }
+
+        return true;
+    }
+
+    /// <summary>Gives up how far training is ahead in one tensor.</summary>
+    private void TakeDeployed(int tensor)
+    {
+        using var guard = TorchSharp.torch.no_grad();
+        using var trained = vector!.Parameters[tensor].detach();
+        _ = trained.copy_(model!.Parameter(tensor));
     }
 }

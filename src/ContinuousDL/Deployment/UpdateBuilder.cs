@@ -20,6 +20,14 @@ internal sealed class UpdateBuilder
 
     public bool IsWhole { get; private set; }
 
+    /// <summary>The coordinates of the last run.</summary>
+    public ReadOnlySpan<int> LastCoordinates => IsWhole ? [] : coordinates.AsSpan(LastRun.Start, Count - LastRun.Start);
+
+    /// <summary>What their values were, packed.</summary>
+    public ReadOnlySpan<byte> LastPrevious => IsWhole ? [] : previous.AsSpan(LastRun.ByteStart, valueBytes - LastRun.ByteStart);
+
+    private (int Start, int ByteStart) LastRun => runs.Count == 0 ? (0, 0) : runs[^1];
+
     /// <summary>Makes room for more changes of a tensor, so that they can be recorded without growing.</summary>
     public void Reserve(int count, int elementSize)
     {
@@ -40,7 +48,13 @@ internal sealed class UpdateBuilder
     /// <summary>Ends a run: the changes that follow may be of coordinates before the last one.</summary>
     public void EndRun()
     {
-        if (!IsWhole && Count > (runs.Count == 0 ? 0 : runs[^1].Start)) runs.Add((Count, valueBytes));
+        if (!IsWhole && Count > LastRun.Start) runs.Add((Count, valueBytes));
+    }
+
+    /// <summary>Forgets the last run.</summary>
+    public void DropLastRun()
+    {
+        if (!IsWhole) (Count, valueBytes) = LastRun;
     }
 
     /// <summary>Says that the values before are not known of all changes, so that the update has none.</summary>
@@ -74,6 +88,9 @@ internal sealed class UpdateBuilder
         valueBytes += bytes;
         return values.AsSpan(valueBytes - bytes, bytes);
     }
+
+    /// <summary>All values, of an update that carries every one.</summary>
+    public ReadOnlySpan<byte> WholeValues => IsWhole ? values.AsSpan(0, valueBytes) : [];
 
     /// <summary>Makes an update of what was recorded, which takes over the memory, and starts anew.</summary>
     public ModelUpdate Build(in UpdateIdentity identity)

@@ -43,6 +43,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
     private TrainableVector? vector;
     private IUpdateRule? optimizer;
     private DeployedModel? model;
+    private StillTensors? still;
 
     /// <summary>Makes the strategy.</summary>
     /// <param name="compressor">Picks what is applied.</param>
@@ -80,12 +81,14 @@ public sealed class UpdateCompression : IDeploymentStrategy
         AttachCheck.ThrowIfAttached(vector, this);
         memory.Attach(trainable.Layout);
         if (lookahead > 0) deployed.SeparateParameters();
-        (vector, optimizer, model) = (trainable, rule, deployed);
+        (vector, optimizer, model, still) = (trainable, rule, deployed, new StillTensors(trainable));
     }
 
     /// <inheritdoc />
     public void Step()
     {
+        still!.Begin();
+        DropWhatIsFrozen();
         optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
 
         // Looking at the blocks while they are in the cache needs them all, in order; without a memory, parts without a gradient are no vector yet.
@@ -95,19 +98,24 @@ public sealed class UpdateCompression : IDeploymentStrategy
         for (var t = 0; t < vector.Layout.TensorCount; t++)
         {
             if (vector.HasGradient[t] || (lookahead > 0 && vector.HasMoved[t])) Accumulate(t, block.AsSpan(0, FusedOptimizer.BlockSize), blockwise);
-            else blockwise?.Scan(memory.Accumulated[vector.Layout[t]], vector.Layout.Offsets[t]);
+            else blockwise?.Scan(Visible[vector.Layout[t]], vector.Layout.Offsets[t]);
         }
 
         ArrayPool<float>.Shared.Return(block);
-        if (blockwise is null) compressor.Compress(memory.Accumulated, vector.Layout, sent);
-        else blockwise.Finish(memory.Accumulated, sent);
+        if (blockwise is null) compressor.Compress(Visible, vector.Layout, sent);
+        else blockwise.Finish(Visible, sent);
+        still.Exclude(sent);
         model!.Add(sent);
         memory.Release(sent);
         if (lookahead > 0) LookAheadAtSent();
     }
 
     /// <inheritdoc />
-    public void Reset() => memory.Reset();
+    public void Reset()
+    {
+        memory.Reset();
+        still!.Reset();
+    }
 
     /// <inheritdoc />
     public void SaveState(BinaryWriter writer)
@@ -123,11 +131,19 @@ public sealed class UpdateCompression : IDeploymentStrategy
         StrategyState.Check(reader, Kind);
         memory.LoadState(reader);
         compressor.LoadState(reader);
+        still!.Load(memory.Accumulated);
         for (var t = 0; lookahead > 0 && t < vector!.Layout.TensorCount; t++) LookAhead(t);
     }
 
     /// <inheritdoc />
-    public void Dispose() => memory.Dispose();
+    public void Dispose()
+    {
+        memory.Dispose();
+        still?.Dispose();
+    }
+
+    /// <summary>What the compressor is to see once all is accumulated.</summary>
+    private ReadOnlySpan<float> Visible => still!.IsMasking ? still.Visible : memory.Accumulated;
 
     /// <summary>
     /// Adds one tensor's update to what is owed, looks at it, and moves the trained weights ahead by it, block by block, each
@@ -149,7 +165,10 @@ public sealed class UpdateCompression : IDeploymentStrategy
             else optimizer!.ComputeUpdate(vector.RuleIndex(tensor), start, gradient.Slice(start, update.Length), weights.Slice(start, update.Length), update);
             if (!moved.Span.IsEmpty) TensorPrimitives.Add(update, moved.Span.Slice(start, update.Length), update);
             var offset = vector.Layout.Offsets[tensor] + start;
-            var owed = memory.Accumulate(update, offset);
+            var owed = still!.Show(memory.Accumulate(update, offset), offset);
+
+            // Selecting the largest brings it to light by itself.
+            if (blockwise is not { TakesNonFinite: true } && !Finiteness.AllFinite(owed)) throw model!.NotFinite(tensor);
             blockwise?.Scan(owed, offset);
             if (direct) LookAhead(deployed.Span.Slice(start, update.Length), owed, trained.Span.Slice(start, update.Length));
         }
@@ -157,11 +176,23 @@ public sealed class UpdateCompression : IDeploymentStrategy
         if (lookahead > 0 && !direct) LookAhead(tensor);
     }
 
+    /// <summary>Forgets what is owed to parameters that are frozen, where the options say so: it counts as sent.</summary>
+    private void DropWhatIsFrozen()
+    {
+        for (var t = 0; t < vector!.Layout.TensorCount; t++)
+        {
+            if (!still!.Drops(t)) continue;
+            ResidualDrop.Drop(memory, vector.Layout, t, sent);
+            if (lookahead > 0) LookAhead(t);
+        }
+    }
+
     /// <summary>What was sent has changed w and e: puts the trained weights right there.</summary>
     private void LookAheadAtSent()
     {
         for (var t = 0; t < vector!.Layout.TensorCount; t++)
         {
+            if (!vector.HasGradient[t]) continue;
             if (sent.Form != CompressedForm.Sparse)
             {
                 LookAhead(t);

@@ -36,19 +36,24 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
     public bool ReadsParameterGradients => false;
 
     /// <summary>Adds a parameter group; options that it leaves out are those of the optimizer.</summary>
-    /// <param name="param_group">The group. Its parameters stay the module's own.</param>
+    /// <param name="param_group">
+    /// The group. Its parameters stay the module's own. A parameter that is listed under several handles, as tied weights may be, is
+    /// taken once.
+    /// </param>
     /// <exception cref="ArgumentException">A parameter is in a group already, or has a dtype that cannot be trained.</exception>
     public override void add_param_group(ParamGroup param_group)
     {
         ArgumentNullException.ThrowIfNull(param_group);
-        var parameters = param_group.Parameters.ToArray();
+        var listed = param_group.Parameters.ToArray();
+        var parameters = listed.DistinctBy(TensorIdentity.Of).ToArray();
+        var present = states.Select(s => TensorIdentity.Of(s.Parameter)).ToHashSet();
+        if (listed.DistinctBy(p => p.Handle).Count() < listed.Length || parameters.Any(p => present.Contains(TensorIdentity.Of(p))))
+        {
+            throw new ArgumentException("A parameter can be in one parameter group only, once.", nameof(param_group));
+        }
+
         foreach (var parameter in parameters)
         {
-            if (states.Any(s => s.Parameter.Handle == parameter.Handle) || parameters.Count(p => p.Handle == parameter.Handle) > 1)
-            {
-                throw new ArgumentException("A parameter can be in one parameter group only, once.", nameof(param_group));
-            }
-
             if (!Scalars.IsTrainable(parameter.dtype))
             {
                 throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained; use float32, float64, bfloat16 or float16.", nameof(param_group));

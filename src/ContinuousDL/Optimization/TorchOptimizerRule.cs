@@ -114,7 +114,7 @@ public sealed class TorchOptimizerRule : IUpdateRule
     public void SaveState(BinaryWriter writer)
     {
         ArgumentNullException.ThrowIfNull(writer);
-        Stateful().save_state_dict(writer);
+        Save(Stateful(), writer);
     }
 
     /// <inheritdoc />
@@ -124,18 +124,18 @@ public sealed class TorchOptimizerRule : IUpdateRule
         ArgumentNullException.ThrowIfNull(reader);
         var stateful = Stateful();
         using var before = new MemoryStream();
-        using (var writer = new BinaryWriter(before, Encoding.UTF8, leaveOpen: true)) stateful.save_state_dict(writer);
+        using (var writer = new BinaryWriter(before, Encoding.UTF8, leaveOpen: true)) Save(stateful, writer);
         OutsideOfScopes(() =>
         {
             try
             {
-                stateful.load_state_dict(reader);
+                Load(stateful, reader);
             }
             catch (Exception e) when (e is EndOfStreamException or ArgumentException or FormatException or InvalidDataException)
             {
                 before.Position = 0;
                 using var undo = new BinaryReader(before, Encoding.UTF8, leaveOpen: true);
-                stateful.load_state_dict(undo);
+                Load(stateful, undo);
                 throw new InvalidDataException($"The state is not one of this {optimizer.GetType().Name}: {e.Message}", e);
             }
         });
@@ -170,6 +170,18 @@ public sealed class TorchOptimizerRule : IUpdateRule
         thread.Start();
         thread.Join();
         failure?.Throw();
+    }
+
+    private static void Save(OptimizerHelper optimizer, BinaryWriter writer)
+    {
+        using var state = new RowMajorOptimizerState(optimizer);
+        optimizer.save_state_dict(writer);
+    }
+
+    private static void Load(OptimizerHelper optimizer, BinaryReader reader)
+    {
+        using var state = new RowMajorOptimizerState(optimizer);
+        optimizer.load_state_dict(reader);
     }
 
     private OptimizerHelper Stateful() =>

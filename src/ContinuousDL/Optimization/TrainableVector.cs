@@ -1,5 +1,3 @@
-using System.Numerics;
-using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
@@ -21,8 +19,12 @@ namespace ContinuousDL.Optimization;
 public sealed class TrainableVector
 {
     private readonly TensorSlot[] slots;
+    private readonly IReadOnlyList<Tensor>[] handles;
     private readonly Tensor[] all;
+    private readonly Parameter[] ruleParameters;
     private readonly int[] ruleIndices;
+    private readonly int[] vectorIndices;
+    private readonly bool[] ruleFlags;
     private readonly bool[] hasGradient;
     private readonly bool[] hasMoved;
     private readonly Tensor?[] gradientTensors;
@@ -32,27 +34,19 @@ public sealed class TrainableVector
     private readonly bool[] weightsTaken;
     private double norm = double.NaN;
 
-    internal TrainableVector(ModelTensors model, IUpdateRule rule)
+    internal TrainableVector(ModelTensors model, IUpdateRule rule, OwedWhenFrozen owedWhenFrozen = OwedWhenFrozen.Wait)
     {
-        var byHandle = model.Slots.Where(s => s.Entry.Kind == CoordinateKind.Parameter).ToDictionary(s => s.Tensor.Handle);
-        var chosen = new List<(TensorSlot Slot, int RuleIndex)>();
-        for (var p = 0; p < rule.Parameters.Count; p++)
-        {
-            if (!byHandle.TryGetValue(rule.Parameters[p].Handle, out var slot))
-            {
-                throw new ArgumentException(
-                    $"The optimizer's parameter {p}, of shape [{string.Join(", ", rule.Parameters[p].shape)}], is not one of the model's. Make the optimizer over model.parameters().");
-            }
-
-            if (chosen.Any(c => ReferenceEquals(c.Slot, slot))) throw new ArgumentException($"The optimizer has the parameter '{slot.Entry.Name}' more than once.");
-            chosen.Add((slot, p));
-        }
-
-        if (chosen.Count == 0) throw new ArgumentException("The optimizer has no parameters.");
-        chosen.Sort((a, b) => a.Slot.Entry.Offset.CompareTo(b.Slot.Entry.Offset));
-        slots = [.. chosen.Select(c => c.Slot)];
-        all = [.. byHandle.Values.Select(s => s.Tensor)];
-        ruleIndices = [.. chosen.Select(c => c.RuleIndex)];
+        OwedWhenFrozen = owedWhenFrozen;
+        var entries = EntriesOf(model, rule);
+        var chosen = entries.Distinct().Order().ToArray();
+        if (chosen.Length == 0) throw new ArgumentException("The optimizer has no parameters.");
+        slots = [.. chosen.Select(e => model.Slots[e])];
+        handles = [.. chosen.Select(e => model.Handles[e])];
+        all = [.. Enumerable.Range(0, model.Slots.Length).Where(e => model.Slots[e].Entry.Kind == CoordinateKind.Parameter).SelectMany(e => model.Handles[e])];
+        vectorIndices = [.. entries.Select(e => Array.BinarySearch(chosen, e))];
+        ruleIndices = [.. chosen.Select(e => Array.IndexOf(entries, e))];
+        ruleParameters = [.. ruleIndices.Select(p => rule.Parameters[p])];
+        ruleFlags = new bool[entries.Length];
         Layout = new VectorLayout([.. slots.Select(s => s.Entry.Length)]);
         Parameters = [.. slots.Select(s => (Parameter)s.Tensor)];
         hasGradient = new bool[slots.Length];
@@ -62,7 +56,6 @@ public sealed class TrainableVector
         weights = new FloatView[slots.Length];
         gradientsTaken = new bool[slots.Length];
         weightsTaken = new bool[slots.Length];
-        RuleFlags = new bool[slots.Length];
     }
 
     /// <summary>The tensors of the vector and where each starts.</summary>
@@ -98,11 +91,24 @@ public sealed class TrainableVector
         }
     }
 
+    /// <summary>What becomes of the values that a parameter is owed while it is frozen, as the trainer's options say.</summary>
+    public OwedWhenFrozen OwedWhenFrozen { get; }
+
     internal IReadOnlyList<TensorSlot> Slots => slots;
 
-    private bool[] RuleFlags { get; }
+    /// <summary>Whether a parameter is frozen: it does not require a gradient at the moment.</summary>
+    /// <param name="tensor">Its index in the vector.</param>
+    public bool IsFrozen(int tensor)
+    {
+        foreach (var handle in handles[tensor])
+        {
+            if (handle.requires_grad) return false;
+        }
 
-    /// <summary>The index of a parameter in <see cref="IUpdateRule.Parameters"/>.</summary>
+        return true;
+    }
+
+    /// <summary>The index of a parameter in <see cref="IUpdateRule.Parameters"/>; the first, where the rule has several handles of it.</summary>
     /// <param name="tensor">Its index in the vector.</param>
     public int RuleIndex(int tensor) => ruleIndices[tensor];
 
@@ -137,8 +143,8 @@ public sealed class TrainableVector
     /// <returns>A flag for each of the rule's parameters; valid until the next call.</returns>
     public ReadOnlySpan<bool> ForRule(ReadOnlySpan<bool> flags)
     {
-        for (var t = 0; t < slots.Length; t++) RuleFlags[ruleIndices[t]] = flags[t];
-        return RuleFlags;
+        for (var p = 0; p < ruleFlags.Length; p++) ruleFlags[p] = flags[vectorIndices[p]];
+        return ruleFlags;
     }
 
     /// <summary>Writes another gradient into the parameters' <c>grad</c>, for rules that read it there.</summary>
@@ -152,7 +158,7 @@ public sealed class TrainableVector
         gradient.Dequantize();
         for (var t = 0; t < slots.Length; t++)
         {
-            var parameter = Parameters[t];
+            var parameter = ruleParameters[t];
             if (!flags[t])
             {
                 parameter.grad = null;
@@ -174,7 +180,8 @@ public sealed class TrainableVector
                 }
             }
 
-            parameter.grad = values.to(parameter.dtype).to(parameter.device);
+            // Laid out as the parameter, which is what autograd promises and optimizers take over for their moments.
+            parameter.grad = empty_like(parameter).copy_(values);
         }
     }
 
@@ -194,7 +201,7 @@ public sealed class TrainableVector
         norm = double.NaN;
         for (var t = 0; t < slots.Length; t++)
         {
-            var gradient = slots[t].Tensor.grad;
+            var gradient = handles[t].Count == 1 ? slots[t].Tensor.grad : GradientOfAll(t);
             hasGradient[t] = gradient is not null;
             if (gradient is null) continue;
             gradientTensors[t] = gradient.DetachFromDisposeScope();
@@ -238,35 +245,69 @@ public sealed class TrainableVector
         foreach (var parameter in all) parameter.grad = null;
     }
 
+    /// <summary>Finds for each of a rule's parameters which of the model's tensors it is.</summary>
+    private static int[] EntriesOf(ModelTensors model, IUpdateRule rule)
+    {
+        var entries = new Dictionary<TensorIdentity, int>();
+        for (var e = 0; e < model.Slots.Length; e++)
+        {
+            if (model.Slots[e].Entry.Kind == CoordinateKind.Parameter) entries.Add(TensorIdentity.Of(model.Slots[e].Tensor), e);
+        }
+
+        var result = new int[rule.Parameters.Count];
+        var handles = new HashSet<nint>();
+        for (var p = 0; p < result.Length; p++)
+        {
+            var parameter = rule.Parameters[p];
+            if (!entries.TryGetValue(TensorIdentity.Of(parameter), out result[p]))
+            {
+                throw new ArgumentException(
+                    $"The optimizer's parameter {p}, of shape [{string.Join(", ", parameter.shape)}], is not one of the model's. Make the optimizer over model.parameters().");
+            }
+
+            // Several handles of one tensor are what TorchSharp lists for tied weights; one handle twice is a mistake.
+            if (!handles.Add(parameter.Handle)) throw new ArgumentException($"The optimizer has the parameter '{model.Slots[result[p]].Entry.Name}' more than once.");
+        }
+
+        return result;
+    }
+
+    /// <summary>
+    /// The gradient of a parameter that has several handles: one where they are of one tensor, the sum where they are of several tensors
+    /// over the same memory. It is then also where the rule looks for it.
+    /// </summary>
+    private Tensor? GradientOfAll(int tensor)
+    {
+        using var guard = no_grad();
+        Tensor? sum = null;
+        foreach (var handle in handles[tensor])
+        {
+            var gradient = handle.grad;
+            if (gradient is null) continue;
+
+            // Taken away, so that no other handle of the same tensor shows it again.
+            handle.grad = null;
+            if (sum is null)
+            {
+                sum = gradient;
+                continue;
+            }
+
+            using (gradient)
+            using (var before = sum) sum = before.Plus(gradient);
+        }
+
+        if (sum is not null) ruleParameters[tensor].grad = sum;
+        return sum;
+    }
+
     private bool AllFinite(int tensor)
     {
-        if (gradientTensors[tensor]!.device_type == DeviceType.CPU) return AllFinite(Gradient(tensor));
+        if (gradientTensors[tensor]!.device_type == DeviceType.CPU) return Finiteness.AllFinite(Gradient(tensor));
 
         // On another device it is checked there: copying every gradient over would cost more than the step.
         using var scope = NewDisposeScope();
         using var guard = no_grad();
         return gradientTensors[tensor]!.isfinite().all().item<bool>();
-    }
-
-    private static bool AllFinite(ReadOnlySpan<float> values)
-    {
-        const int exponent = 0x7f800000;
-        var bits = MemoryMarshal.Cast<float, int>(values);
-        var i = 0;
-        if (Vector.IsHardwareAccelerated)
-        {
-            var mask = new Vector<int>(exponent);
-            for (; i <= bits.Length - Vector<int>.Count; i += Vector<int>.Count)
-            {
-                if (Vector.EqualsAny(new Vector<int>(bits[i..]) & mask, mask)) return false;
-            }
-        }
-
-        for (; i < bits.Length; i++)
-        {
-            if ((bits[i] & exponent) == exponent) return false;
-        }
-
-        return true;
     }
 }

@@ -1,6 +1,5 @@
 using System.IO.Hashing;
 using System.Text;
-using ContinuousDL.Memory;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Parameters;
@@ -53,13 +52,14 @@ public sealed class ModelLayout
     /// <exception cref="NotSupportedException">It has more than <see cref="int.MaxValue"/> coordinates, or a dtype with elements of more than 8 bytes.</exception>
     public static ModelLayout Of(nn.Module module) => Of(module, out _);
 
-    internal static ModelLayout Of(nn.Module module, out Tensor[] tensors)
+    /// <param name="module">The module. Its tensors stay its own.</param>
+    /// <param name="handles">For each tensor its handles, that under its first name first: tied weights may have several.</param>
+    internal static ModelLayout Of(nn.Module module, out Tensor[][] handles)
     {
         ArgumentNullException.ThrowIfNull(module);
-        var seen = new HashSet<(nint Address, string Shape)>();
-        var found = TensorsOf(module).Where(t => !IsAlias(t.Tensor, seen)).ToArray();
-        tensors = [.. found.Select(t => t.Tensor)];
-        return Of(found.Select(t => (t.Name, t.Kind, t.Tensor.dtype, t.Tensor.shape)));
+        var found = TensorsOf(module).GroupBy(t => TensorIdentity.Of(t.Tensor)).ToArray();
+        handles = [.. found.Select(g => g.Select(t => t.Tensor).ToArray())];
+        return Of(found.Select(g => g.First()).Select(t => (t.Name, t.Kind, t.Tensor.dtype, t.Tensor.shape)));
     }
 
     /// <summary>Makes a layout of tensors that are only described.</summary>
@@ -148,12 +148,5 @@ public sealed class ModelLayout
         {
             if (buffer is not null && !buffer.IsInvalid) yield return (name, CoordinateKind.Buffer, buffer);
         }
-    }
-
-    /// <summary>Whether a tensor is another handle of one that was listed before, as tied weights may be.</summary>
-    private static unsafe bool IsAlias(Tensor tensor, HashSet<(nint Address, string Shape)> seen)
-    {
-        if (tensor.device_type != TorchSharp.DeviceType.CPU || tensor.numel() == 0) return false;
-        return !seen.Add(((nint)TensorMemory.AddressOf(tensor), $"{tensor.dtype} {string.Join(',', tensor.shape)} {string.Join(',', tensor.stride())}"));
     }
 }

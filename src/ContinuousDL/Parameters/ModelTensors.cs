@@ -7,10 +7,11 @@ internal sealed class ModelTensors : IDisposable
 {
     private readonly bool own;
 
-    private ModelTensors(ModelLayout layout, TensorSlot[] slots, bool own)
+    private ModelTensors(ModelLayout layout, Tensor[][] handles, bool own)
     {
         Layout = layout;
-        Slots = slots;
+        Handles = handles;
+        Slots = [.. layout.Entries.Zip(handles, (entry, same) => TensorSlot.Of(entry, same[0]))];
         this.own = own;
     }
 
@@ -18,21 +19,24 @@ internal sealed class ModelTensors : IDisposable
 
     public TensorSlot[] Slots { get; }
 
+    /// <summary>For each slot all handles of its tensor, the slot's own first: tied weights may have several.</summary>
+    public IReadOnlyList<IReadOnlyList<Tensor>> Handles { get; }
+
     /// <summary>The tensors of a module. They stay the module's own.</summary>
-    /// <exception cref="ArgumentException">Two tensors of the module overlap in memory without being the same.</exception>
+    /// <exception cref="ArgumentException">Two tensors of the module overlap in memory without being the same, or one has several elements in one place.</exception>
     public static ModelTensors Of(nn.Module module)
     {
-        var layout = ModelLayout.Of(module, out var tensors);
-        var slots = layout.Entries.Zip(tensors, TensorSlot.Of).ToArray();
-        ThrowIfOverlapping(slots);
-        return new ModelTensors(layout, slots, own: false);
+        var layout = ModelLayout.Of(module, out var handles);
+        var tensors = new ModelTensors(layout, handles, own: false);
+        ThrowIfOverlapping(tensors.Slots);
+        return tensors;
     }
 
     /// <summary>Tensors without a module, for a model of which only the layout is known: all zero, in main memory, disposed with the result.</summary>
     public static ModelTensors Allocate(ModelLayout layout)
     {
         using var guard = no_grad();
-        return new ModelTensors(layout, [.. layout.Entries.Select(e => TensorSlot.Of(e, zeros([.. e.Shape], dtype: e.DType).DetachFromDisposeScope()))], own: true);
+        return new ModelTensors(layout, [.. layout.Entries.Select(e => new[] { zeros([.. e.Shape], dtype: e.DType).DetachFromDisposeScope() })], own: true);
     }
 
     /// <summary>Disposes the tensors where they are not a module's.</summary>
@@ -69,31 +73,28 @@ internal sealed class ModelTensors : IDisposable
     }
 
     /// <summary>
-    /// Two views that share some of their elements would be two coordinates of one value, and a write to one would change
-    /// the other unseen.
+    /// Elements that share their memory would be two coordinates of one value, and a write to one would change the other unseen.
     /// </summary>
-    private static unsafe void ThrowIfOverlapping(TensorSlot[] slots)
+    private static void ThrowIfOverlapping(TensorSlot[] slots)
     {
-        var ranges = slots.OfType<CpuTensorSlot>().Where(s => s.Entry.Length > 0)
-            .Select(s => (s.Entry, Start: (nint)s.Address(), End: (nint)s.Address() + (Extent(s.Tensor) * s.Entry.ElementSize)))
-            .OrderBy(r => r.Start).ToArray();
-        for (var i = 1; i < ranges.Length; i++)
+        var extents = slots.Where(s => s.Entry.Length > 0).Select(s => (s.Entry, Extent: new StridedExtent(s.Tensor, s.Entry.ElementSize))).ToList();
+        if (extents.Find(e => !e.Extent.HasDistinctElements).Entry is { } entry)
         {
-            var (previous, current) = (ranges[i - 1], ranges[i]);
-            if (current.Start < previous.End)
+            throw new ArgumentException(
+                $"The tensor '{entry.Name}' has several elements in one place in memory, as expanded tensors have. Give it memory for each element: a clone() of it.");
+        }
+
+        extents.Sort((a, b) => StridedExtent.Compare(a.Extent, b.Extent));
+        for (var i = 0; i < extents.Count; i++)
+        {
+            for (var j = i + 1; j < extents.Count && !extents[i].Extent.EndsBefore(extents[j].Extent); j++)
             {
-                throw new ArgumentException(
-                    $"The tensors '{previous.Entry.Name}' and '{current.Entry.Name}' overlap in memory without being the same. "
-                    + "Share a whole parameter between layers, or give each layer its own.");
+                if (extents[i].Extent.Overlaps(extents[j].Extent)) throw Overlapping(extents[i].Entry, extents[j].Entry);
             }
         }
     }
 
-    private static nint Extent(Tensor tensor)
-    {
-        var strides = tensor.stride();
-        var extent = 1L;
-        for (var d = 0; d < strides.Length; d++) extent += (tensor.shape[d] - 1) * strides[d];
-        return (nint)extent;
-    }
+    private static ArgumentException Overlapping(LayoutEntry a, LayoutEntry b) => new(
+        $"The tensors '{(a.Offset < b.Offset ? a : b).Name}' and '{(a.Offset < b.Offset ? b : a).Name}' overlap in memory without being the same. "
+        + "Share a whole parameter between layers, or give each layer its own.");
 }

@@ -1,4 +1,3 @@
-using ContinuousDL.Memory;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Parameters;
@@ -15,7 +14,8 @@ internal sealed class TensorNames
     /// <summary>The names of a module's tensors. They stay the module's own.</summary>
     public static TensorNames Of(nn.Module module)
     {
-        var layout = ModelLayout.Of(module, out var tensors);
+        var layout = ModelLayout.Of(module, out var handles);
+        var owners = handles.Select((h, i) => (Identity: TensorIdentity.Of(h[0]), i)).ToDictionary(o => o.Identity, o => o.i);
         List<string>[] names = [.. layout.Entries.Select(e => new List<string> { e.Name })];
         var known = layout.Entries.Select(e => e.Name).ToHashSet();
 
@@ -23,8 +23,7 @@ internal sealed class TensorNames
         foreach (var (name, tensor) in module.state_dict())
         {
             if (known.Contains(name) || tensor is null || tensor.IsInvalid) continue;
-            var owner = Array.FindIndex(tensors, t => IsSame(t, tensor));
-            if (owner >= 0) names[owner].Add(name);
+            if (owners.TryGetValue(TensorIdentity.Of(tensor), out var owner)) names[owner].Add(name);
         }
 
         return new TensorNames(layout, names);
@@ -32,10 +31,4 @@ internal sealed class TensorNames
 
     /// <summary>The names of a tensor of the layout, the layout's own first.</summary>
     public IReadOnlyList<string> NamesOf(int entry) => names[entry];
-
-    private static unsafe bool IsSame(Tensor a, Tensor b) =>
-        ReferenceEquals(a, b)
-        || (a.numel() > 0 && a.dtype == b.dtype && a.device_type == b.device_type && a.device_index == b.device_index
-            && a.shape.AsSpan().SequenceEqual(b.shape) && a.stride().AsSpan().SequenceEqual(b.stride())
-            && TensorMemory.AddressOf(a) == TensorMemory.AddressOf(b));
 }

@@ -188,7 +188,7 @@ public class RealModelTests
     {
         using var model = TestModels.Mlp();
         using var optimizer = new FusedSgd(model.parameters(), 0.5);
-        var scheduler = optim.lr_scheduler.ConstantLR(optimizer, factor: 0, total_iters: 1);
+        var scheduler = optim.lr_scheduler.LambdaLR(optimizer, epoch => epoch == 0 ? 0 : 1);
         using var trainer = new ProactiveTrainer(
             model, nn.CrossEntropyLoss(), optimizer, new ProactiveTrainerOptions { BatchSize = 8 }, new ProactiveTrainerComponents { Strategy = new DenseDeployment() });
         var state = TestModels.State(model);
