@@ -168,9 +168,9 @@ public sealed partial class ProactiveTrainer
     private void ThrowIfParametersWereAdded()
     {
         var count = rule.Parameters.Count;
-        if (count == trainable.Parameters.Count) return;
+        if (count == trainable.RuleCount) return;
         throw new InvalidOperationException(
-            $"Parameters were added to the optimizer after the trainer was made of it: it had {trainable.Parameters.Count}, and has {count}. "
+            $"Parameters were added to the optimizer after the trainer was made of it: it had {trainable.RuleCount}, and has {count}. "
             + "Nothing has changed. Make a new trainer of the model and the optimizer as they are now.");
     }
 

@@ -61,6 +61,9 @@ public sealed class TrainableVector
     /// <summary>The tensors of the vector and where each starts.</summary>
     public VectorLayout Layout { get; }
 
+    /// <summary>How many handles of them the rule had when the vector was made of it: a tied weight may have several.</summary>
+    internal int RuleCount => ruleFlags.Length;
+
     /// <summary>The parameters, in the order of the vector. They stay the module's own.</summary>
     public IReadOnlyList<Parameter> Parameters { get; }
 

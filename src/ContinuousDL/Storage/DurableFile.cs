@@ -54,7 +54,7 @@ internal static class DurableFile
     /// <param name="file">The file.</param>
     /// <param name="path">Where it is, for the message.</param>
     /// <remarks>
-    /// Implementation note. <see cref="RandomAccess.FlushToDisk"/> and <c>FileStream.Flush(true)</c> of .NET 10 don't do on Unix:
+    /// Implementation note. <c>RandomAccess.FlushToDisk</c> and <c>FileStream.Flush(true)</c> of .NET 10 don't do on Unix:
     /// they take a failure for success.
     /// </remarks>
     /// <exception cref="FlushFailedException">The disk failed, or is full. The file must not be relied on any more: a later flush may succeed without having written anything.</exception>
@@ -64,7 +64,9 @@ internal static class DurableFile
         {
             try
             {
+#pragma warning disable RS0030 // On Windows it reports what fails.
                 RandomAccess.FlushToDisk(file);
+#pragma warning restore RS0030
                 return;
             }
             catch (IOException e)

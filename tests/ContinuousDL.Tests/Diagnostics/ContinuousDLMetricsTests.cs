@@ -107,7 +107,7 @@ public class ContinuousDLMetricsTests
 
         measurements.Should().OnlyContain(m => m.Instrument == "continuousdl.quarantined_samples" && m.Value == 1);
         measurements.Select(m => m.Tag).Should().Equal(
-            "reason=non_finite_loss", "reason=non_finite_gradient", "reason=failure", "reason=unreadable_sample");
+            "reason=non_finite_loss", "reason=non_finite_gradient", "reason=non_finite_state", "reason=failure", "reason=unreadable_sample");
     }
 
     [Test]
@@ -200,7 +200,7 @@ public class ContinuousDLMetricsTests
 
         new ContinuousDLMetrics().Dispose();
 
-        published.Should().HaveCount(13);
+        published.Should().HaveCount(14);
         ended.Should().Contain(published);
     }
 
