@@ -1,10 +1,12 @@
-// Runs the benchmarks: `-- ratios` for a short paired measurement of the bars, `-- sizes` for the sizes of updates on the wire,
-// `-- cuda` for compression on a CUDA device, anything else goes to BenchmarkDotNet.
 using BenchmarkDotNet.Running;
+using ContinuousDL;
 using ContinuousDL.Benchmarks.Cuda;
 using ContinuousDL.Benchmarks.Ratios;
 using ContinuousDL.Benchmarks.Wire;
 using TorchSharp;
+
+// Runs the benchmarks: `-- ratios` for a short paired measurement of the bars, `-- sizes` for the sizes of updates on the wire,
+// `-- cuda` for compression on a CUDA device, anything else goes to BenchmarkDotNet.
 
 if (args is [] or ["--help" or "-h" or "-?"])
 {

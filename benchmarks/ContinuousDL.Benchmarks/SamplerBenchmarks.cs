@@ -1,4 +1,5 @@
 using BenchmarkDotNet.Attributes;
+using ContinuousDL.Sampling;
 
 namespace ContinuousDL.Benchmarks;
 

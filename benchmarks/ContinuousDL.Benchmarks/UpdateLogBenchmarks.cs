@@ -1,6 +1,6 @@
 using BenchmarkDotNet.Attributes;
-using ContinuousDL.Deployment;
-using ContinuousDL.UpdateLogs;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL.Benchmarks;
 

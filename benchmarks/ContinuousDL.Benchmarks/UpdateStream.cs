@@ -1,6 +1,6 @@
 using ContinuousDL.Benchmarks.Models;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL.Benchmarks;
 

@@ -1,12 +1,13 @@
-// An ordinary TorchSharp loop turned continuous, with a replica that answers while it is trained.
-// The task: tell on which side of a slowly turning line a point lies. A model that stands still is soon wrong.
 using ContinuousDL;
-using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
+using ContinuousDL.Replicas;
 using ContinuousDL.Sampling;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
+
+// An ordinary TorchSharp loop turned continuous, with a replica that answers while it is trained.
+// The task: tell on which side of a slowly turning line a point lies. A model that stands still is soon wrong.
 
 random.manual_seed(1);
 using var model = MakeModel();

@@ -1,8 +1,10 @@
 using System.Globalization;
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Models;
-using ContinuousDL.Transport;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using static TorchSharp.torch;
@@ -25,7 +27,7 @@ internal static class ServerProcess
         using var replica = new ModelReplica<LeNet5>(MakeModel);
         using var client = new HttpClient { Timeout = Timeout.InfiniteTimeSpan };
         var source = new CountingSource(new HttpUpdateSource(client, updates));
-        using var follower = new ReplicaFollower<LeNet5>(replica, source, new ReplicaFollowerOptions { MaxRetryDelay = TimeSpan.FromSeconds(1) });
+        using var follower = new ReplicaFollower(replica, source, new ReplicaFollowerOptions { MaxRetryDelay = TimeSpan.FromSeconds(1) });
         var following = follower.RunAsync(cancellation);
 
         var answers = 0L;
@@ -50,7 +52,7 @@ internal static class ServerProcess
             using var guard = no_grad();
             var input = tensor(images.SelectMany(i => i).ToArray(), [images.Length, 1, Side, Side]);
             using var lease = replica.Acquire();
-            var labels = lease.Module.call(input).argmax(1).data<long>().Select(l => (int)l).ToArray();
+            var labels = lease.Model.call(input).argmax(1).data<long>().Select(l => (int)l).ToArray();
             Interlocked.Add(ref answers, labels.Length);
             return Results.Ok(new PredictResponse(labels, lease.Sequence));
         });

@@ -1,13 +1,12 @@
 using System.Globalization;
 using ContinuousDL.AspNetCore;
-using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
 using ContinuousDL.History;
+using ContinuousDL.Replication.UpdateLogs;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Models;
 using ContinuousDL.Samples.FashionStream.Running;
 using ContinuousDL.Samples.FashionStream.Strategies;
-using ContinuousDL.UpdateLogs;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Samples.TrainAndServe;

@@ -1,6 +1,5 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Snapshots;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL.AspNetCore;
 

@@ -1,6 +1,6 @@
 using System.Globalization;
-using ContinuousDL.Snapshots;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Net.Http.Headers;
 

@@ -1,5 +1,6 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
 
 namespace ContinuousDL.AspNetCore;
 

@@ -1,5 +1,6 @@
 using System.Globalization;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication;
+using ContinuousDL.Replication.Transport;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;

@@ -1,5 +1,6 @@
 using ContinuousDL.Cuda;
 using ContinuousDL.DependencyInjection;
+using ContinuousDL.Parameters;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
@@ -14,8 +15,8 @@ public static class ContinuousDLCudaBuilderExtensions
     /// <summary>
     /// Gives the trainer a <see cref="CudaUpdateCompression"/> at the options' density, with the look-ahead of the trainer's own
     /// default, where all of the model's parameters are on CUDA devices when the trainer is made; a strategy that the builder was
-    /// told of goes first. With the model elsewhere, nothing changes. Replicas of models on CUDA devices use the kernels from then on,
-    /// see <see cref="ContinuousDLCuda.Enable"/>.
+    /// told of goes first. With the model elsewhere, nothing changes. The container's replicas of models on CUDA devices use the
+    /// kernels, too (<see cref="CudaTensorAccess"/>).
     /// </summary>
     /// <example>
     /// <code>
@@ -31,7 +32,7 @@ public static class ContinuousDLCudaBuilderExtensions
         where TModule : nn.Module<Tensor, Tensor>
     {
         ArgumentNullException.ThrowIfNull(builder);
-        ContinuousDLCuda.Enable();
+        builder.Services.TryAddSingleton<ITensorAccessProvider>(provider => new CudaTensorAccess(provider.GetService<ILogger<CudaTensorAccess>>()));
         builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IDefaultStrategy, CudaDefaultStrategy>(
             provider => new CudaDefaultStrategy(provider.GetService<ILogger<CudaUpdateCompression>>(), device => device.type == DeviceType.CUDA)));
         return builder;

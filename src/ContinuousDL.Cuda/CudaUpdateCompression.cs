@@ -7,6 +7,8 @@ using ContinuousDL.Deployment;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using TorchSharp;
@@ -82,7 +84,6 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     public CudaUpdateCompression(IGradientCompressor compressor, double lookahead = 0, ILogger<CudaUpdateCompression>? logger = null)
         : this(compressor, lookahead, logger, FindQueue)
     {
-        ContinuousDLCuda.Enable(logger);
     }
 
     internal CudaUpdateCompression(IGradientCompressor compressor, double lookahead, ILogger? logger, QueueSource source)
@@ -412,7 +413,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     {
         for (var t = 0; t < weights.Length; t++)
         {
-            var end = CoordinateRange.CountBelow(coordinates, vector!.Layout.Offsets[t + 1]);
+            var end = CoordinateSearch.CountBelow(coordinates, vector!.Layout.Offsets[t + 1]);
             if (end > 0) Follow(t);
             coordinates = coordinates[end..];
         }

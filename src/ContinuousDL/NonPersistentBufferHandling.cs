@@ -1,3 +1,5 @@
+using ContinuousDL.Failures;
+
 namespace ContinuousDL;
 
 /// <summary>

@@ -1,8 +1,9 @@
 using ContinuousDL.Checkpoints;
-using ContinuousDL.Deployment;
 using ContinuousDL.Diagnostics;
 using ContinuousDL.History;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Sampling;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.optim;
@@ -256,7 +257,7 @@ public sealed partial class ProactiveTrainer
             state.Add(Section.Model, SaveLayout);
             state.Add(Section.Trainer, SaveBooks);
             state.Add(Section.Quarantine, SaveQuarantine);
-            state.Add(Section.Trained, writer => Array.ForEach(tensors.Slots, slot => slot.Save(writer)));
+            state.Add(Section.Trained, writer => tensors.Save(writer));
             state.Add(Section.Deployed, deployed.SaveOwn);
             state.Add(Section.Strategy, strategy.SaveState);
             state.Add(Section.Sampler, sampler.SaveState);
@@ -333,10 +334,10 @@ public sealed partial class ProactiveTrainer
         });
 
         checkpoint.Read(Section.Quarantine, LoadQuarantine);
-        var before = new ModelSnapshot(tensors.Layout, tensors.Slots, Guid.Empty, 0);
+        var before = ModelSnapshot.Of(tensors);
         try
         {
-            checkpoint.Read(Section.Trained, reader => Array.ForEach(tensors.Slots, slot => slot.Load(reader)));
+            checkpoint.Read(Section.Trained, reader => tensors.Load(reader));
             checkpoint.Read(Section.Deployed, reader =>
             {
                 deployed.LoadOwn(reader);

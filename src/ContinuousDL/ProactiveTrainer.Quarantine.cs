@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using ContinuousDL.Diagnostics;
+using ContinuousDL.Failures;
 using ContinuousDL.History;
-using ContinuousDL.Quarantine;
 using ContinuousDL.Sampling;
 using static TorchSharp.torch;
 
@@ -49,7 +49,7 @@ public sealed partial class ProactiveTrainer
 
     /// <summary>Notes that a batch was trained on.</summary>
     /// <returns>What it brought into quarantine: nothing.</returns>
-    private IReadOnlyList<QuarantinedSample> Count(SampledBatch sampled)
+    private IReadOnlyList<QuarantinedSample> Count(BatchSelection sampled)
     {
         firstNew = sampled.FirstNew;
         (indices, lastGood, lastGoodCount) = (lastGood, indices, sampled.Count);
@@ -58,7 +58,7 @@ public sealed partial class ProactiveTrainer
 
     /// <summary>Puts the samples into quarantine because of which a batch could not be trained on.</summary>
     /// <returns>Those samples. Throws instead where the options say so, or where the problem is an exception and no sample's.</returns>
-    private IReadOnlyList<QuarantinedSample> SetAside(SampledBatch sampled, StepProblem problem)
+    private IReadOnlyList<QuarantinedSample> SetAside(BatchSelection sampled, StepProblem problem)
     {
         var batch = indices.AsSpan(0, sampled.Count);
         var offenders = problem.Reason == SkipReason.UnreadableSample ? FindUnreadable(batch) : FindOffenders(batch);

@@ -1,16 +1,18 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using ContinuousDL.Checkpoints;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Diagnostics;
 using ContinuousDL.Evaluation;
+using ContinuousDL.Failures;
 using ContinuousDL.History;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
-using ContinuousDL.Quarantine;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Sampling;
+using ContinuousDL.Vectors;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using static TorchSharp.torch;
@@ -150,7 +152,7 @@ public sealed partial class ProactiveTrainer : IDisposable
 
         logger = components.Logger ?? NullLogger<ProactiveTrainer>.Instance;
         tensors = ModelTensors.Of(model);
-        trainable = new TrainableVector(tensors, rule, this.options.OwedWhenFrozen);
+        trainable = new TrainableVector(tensors, rule.Parameters, this.options.OwedWhenFrozen);
         metrics = new ContinuousDLMetrics(components.MeterFactory);
         deployed = new DeployedModel(tensors, trainable, this.options.Buffers, this.options.DeployedValuePrecision);
         try
@@ -508,7 +510,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         state.Look();
         hasStepped = true;
-        if (state.FirstNonFinite(tensors.Slots.Length) is { } tensor)
+        if (state.FirstNonFinite(tensors.Slots.Count) is { } tensor)
         {
             return new StepProblem(
                 SkipReason.NonFiniteState,
@@ -516,7 +518,7 @@ public sealed partial class ProactiveTrainer : IDisposable
             { Loss = loss, Parameter = tensor };
         }
 
-        for (var i = tensors.Slots.Length; options.NonPersistentBuffers == NonPersistentBufferHandling.Refuse && i < state.Count; i++)
+        for (var i = tensors.Slots.Count; options.NonPersistentBuffers == NonPersistentBufferHandling.Refuse && i < state.Count; i++)
         {
             if (state.IsTouched(i)) throw new NonPersistentStateException(state.NameOf(i));
         }
@@ -560,7 +562,7 @@ public sealed partial class ProactiveTrainer : IDisposable
             using var guard = no_grad();
             using var swap = deployed.Enter(state);
             evaluated.Settle();
-            evaluated.Save(hasEvaluated ? null : i => i >= tensors.Slots.Length || !deployed.IsApart(i));
+            evaluated.Save(hasEvaluated ? null : i => i >= tensors.Slots.Count || !deployed.IsApart(i));
             try
             {
                 var result = evaluate();
@@ -587,7 +589,7 @@ public sealed partial class ProactiveTrainer : IDisposable
     {
         for (var i = 0; i < state.Count; i++)
         {
-            var isPutBack = !evaluated.IsTouched(i) || evaluated.Before(i) is not null || (i < tensors.Slots.Length && deployed.IsApart(i));
+            var isPutBack = !evaluated.IsTouched(i) || evaluated.Before(i) is not null || (i < tensors.Slots.Count && deployed.IsApart(i));
             if (isPutBack && !state.WasTouched(i)) state.Settle(i);
         }
     }

@@ -1,7 +1,10 @@
 using System.ComponentModel.DataAnnotations;
 using ContinuousDL.Deployment;
 using ContinuousDL.History;
-using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
+using ContinuousDL.Replication;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL;
 

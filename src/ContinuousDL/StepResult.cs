@@ -1,5 +1,5 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Quarantine;
+using ContinuousDL.Failures;
+using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL;
 

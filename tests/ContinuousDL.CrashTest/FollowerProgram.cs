@@ -1,5 +1,8 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Transport;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
 using TorchSharp.Modules;
 using static ContinuousDL.CrashTest.CrashModel;
 using static TorchSharp.torch;
@@ -20,7 +23,7 @@ internal static class FollowerProgram
         using var model = Make();
         using var replica = new ModelReplica<Sequential>(Make, ModelSnapshot.Of(model));
         var source = new Watched(new DirectoryUpdateSource(Updates(directory), PollInterval), replica);
-        using var follower = new ReplicaFollower<Sequential>(replica, source, new() { RetryDelay = PollInterval, MaxRetryDelay = TimeSpan.FromMilliseconds(100) });
+        using var follower = new ReplicaFollower(replica, source, new() { RetryDelay = PollInterval, MaxRetryDelay = TimeSpan.FromMilliseconds(100) });
         try
         {
             await follower.RunAsync(stop);

@@ -1,3 +1,5 @@
+using ContinuousDL.CrashTest;
+
 // What tests start as a process of its own: a trainer that is made to be killed, replicas that follow it meanwhile, and what
 // writes to a disk that fails.
 //
@@ -22,7 +24,6 @@
 //
 //   open DIRECTORY
 //     Opens log and history for writing, and says so in the same way.
-using ContinuousDL.CrashTest;
 
 // Whoever started it holds the other end: when that one is gone, nobody would end this.
 using var stop = new CancellationTokenSource();

@@ -1,7 +1,7 @@
-using ContinuousDL.Deployment;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
-using ContinuousDL.UpdateLogs;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
 using static ContinuousDL.CrashTest.CrashModel;
 using static TorchSharp.torch;
 

@@ -1,6 +1,6 @@
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
-using ContinuousDL.UpdateLogs;
+using ContinuousDL.Replication.UpdateLogs;
 using static ContinuousDL.CrashTest.CrashModel;
 using static TorchSharp.torch;
 

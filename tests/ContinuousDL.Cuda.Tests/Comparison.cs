@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Residuals;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
 

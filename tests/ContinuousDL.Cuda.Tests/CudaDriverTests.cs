@@ -1,8 +1,8 @@
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Ptx;
 using ContinuousDL.Cuda.Tests.TestDouble;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Tests;

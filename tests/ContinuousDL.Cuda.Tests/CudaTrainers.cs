@@ -1,6 +1,8 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.History;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests;
 using TorchSharp;
 using TorchSharp.Modules;

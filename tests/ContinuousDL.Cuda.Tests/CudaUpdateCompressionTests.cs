@@ -1,7 +1,8 @@
 using ContinuousDL.Compression;
-using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
 using ContinuousDL.Tests;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static ContinuousDL.Cuda.Tests.CudaTrainers;

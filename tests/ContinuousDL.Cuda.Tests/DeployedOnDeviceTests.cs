@@ -3,6 +3,10 @@ using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Tests.TestDouble;
 using ContinuousDL.Deployment;
+using ContinuousDL.Failures;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -57,10 +61,9 @@ public class DeployedOnDeviceTests
     {
         DriverDouble.Reset();
         using var device = new CudaDevice(CudaDriver.Load(DriverDouble.Path), 0);
-        using var access = new DeviceAccess(device);
         using var model = TestModels.WithBatchNorm();
         using var trainer = CudaTrainers.Make(model, Strategy(device));
-        using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
+        using var replica = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot(), new QueueAccess(device));
         for (var step = 0; step < 5; step++)
         {
             using var scope = NewDisposeScope();

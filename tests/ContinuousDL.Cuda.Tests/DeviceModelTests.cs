@@ -1,8 +1,8 @@
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Models;
 using ContinuousDL.Cuda.Ptx;
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests;
 using static TorchSharp.torch;
 
@@ -95,7 +95,7 @@ public class DeviceModelTests
         using var model = new MixedModel(n, 1);
         using var twinModel = new MixedModel(n, 1);
         var (expectedTensors, tensors) = (ModelTensors.Of(expectedModel), ModelTensors.Of(model));
-        using var expected = new HostModelAccess(expectedTensors);
+        ITensorAccess expected = expectedTensors;
         using var device = DeviceModel.TryMake(queue, tensors, null, out _)!;
         using var twin = DeviceModel.TryMake(queue, ModelTensors.Of(twinModel), device, out _)!;
         device.ComputeDigest().Should().Be(expected.ComputeDigest());

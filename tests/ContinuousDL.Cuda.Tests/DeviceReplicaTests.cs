@@ -5,8 +5,10 @@ using ContinuousDL.Cuda.Models;
 using ContinuousDL.Cuda.Tests.TestDouble;
 using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests;
-using ContinuousDL.Wire;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -93,12 +95,12 @@ public class DeviceReplicaTests
         Flip();
         run.OnDevice.Verify().Should().BeFalse();
         using var lease = run.OnDevice.Acquire();
-        var state = TestModels.State(lease.Module);
+        var state = TestModels.State(lease.Model);
         for (var attempt = 0; attempt < 2; attempt++)
         {
             FluentActions.Invoking(() => run.Apply(run.OnDevice, update, messages)).Should().Throw<ReplicaDivergedException>();
             run.OnDevice.Sequence.Should().Be(3);
-            TestModels.State(lease.Module).Should().Equal(state);
+            TestModels.State(lease.Model).Should().Equal(state);
             run.OnDevice.Verify().Should().BeFalse();
         }
 
@@ -168,7 +170,7 @@ public class DeviceReplicaTests
         using var expectedModel = new MixedModel(20, 1);
         using var model = new MixedModel(20, 1);
         var tensors = ModelTensors.Of(expectedModel);
-        using var expected = new HostModelAccess(tensors);
+        ITensorAccess expected = tensors;
         using var access = DeviceModel.TryMake(device, ModelTensors.Of(model), null, out _)!;
         var random = new Random(1);
         for (var round = 0; round < 5; round++)
@@ -197,8 +199,7 @@ public class DeviceReplicaTests
             model = create();
             Trainer = CudaTrainers.Make(model, new UpdateCompression(new TopKCompressor(0.1)));
             InMainMemory = new ModelReplica<Sequential>(create, Trainer.CreateSnapshot());
-            using var access = new DeviceAccess(queue);
-            OnDevice = TestReplicas.Make(create, Trainer.CreateSnapshot(), out var copies);
+            OnDevice = TestReplicas.Make(create, Trainer.CreateSnapshot(), out var copies, new QueueAccess(queue));
             CopiesOnDevice = copies;
         }
 
@@ -225,7 +226,7 @@ public class DeviceReplicaTests
             OnDevice.Digest.Should().Be(update.StateDigest);
             using var expected = InMainMemory.Acquire();
             using var actual = OnDevice.Acquire();
-            TestModels.State(actual.Module).Should().Equal(TestModels.State(expected.Module));
+            TestModels.State(actual.Model).Should().Equal(TestModels.State(expected.Model));
             if (verify) OnDevice.Verify().Should().BeTrue();
         }
 
@@ -239,7 +240,7 @@ public class DeviceReplicaTests
         public ModelUpdate Whole()
         {
             using var lease = OnDevice.Acquire();
-            var tensors = ModelTensors.Of(lease.Module);
+            var tensors = ModelTensors.Of(lease.Model);
             var builder = new UpdateBuilder();
             builder.BeginWhole(tensors.Layout);
             foreach (var slot in tensors.Slots) slot.ReadAll(builder.NextValues(slot.Entry.Length * slot.Entry.ElementSize));

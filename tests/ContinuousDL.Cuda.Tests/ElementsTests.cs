@@ -1,5 +1,5 @@
 using ContinuousDL.Cuda.Kernels;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Cuda.Tests;
 

@@ -1,10 +1,12 @@
 using System.Runtime.InteropServices;
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Models;
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -166,7 +168,7 @@ public class GpuTests
         using var model = new MixedModel(n, 1, device(DeviceType.CUDA, 0));
         using var twinModel = new MixedModel(n, 1, device(DeviceType.CUDA, 0));
         var (expectedTensors, tensors) = (ModelTensors.Of(expectedModel), ModelTensors.Of(model));
-        using var expected = new HostModelAccess(expectedTensors);
+        ITensorAccess expected = expectedTensors;
         using var access = DeviceModel.TryMake(Queue(0), tensors, null, out _)!;
         using var twin = DeviceModel.TryMake(Queue(0), ModelTensors.Of(twinModel), access, out _)!;
         access.ComputeDigest().Should().Be(expected.ComputeDigest());
@@ -188,7 +190,6 @@ public class GpuTests
     [Test]
     public void A_replica_on_the_device_follows_a_thousand_updates_while_it_answers([Values] DeployedValuePrecision precision)
     {
-        ContinuousDLCuda.Enable();
         using var model = TestModels.WithBatchNorm();
         _ = model.to(DeviceType.CUDA, 0);
         using var trainer = new ProactiveTrainer(
@@ -204,7 +205,8 @@ public class GpuTests
                 _ = module.to(DeviceType.CUDA, 0);
                 return module;
             },
-            trainer.CreateSnapshot());
+            trainer.CreateSnapshot(),
+            new CudaTensorAccess());
         using var inMainMemory = new ModelReplica<Sequential>(TestModels.WithBatchNorm, trainer.CreateSnapshot());
         for (var step = 0; step < 1000; step++)
         {

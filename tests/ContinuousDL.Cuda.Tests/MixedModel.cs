@@ -1,5 +1,6 @@
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -72,7 +73,7 @@ internal sealed class MixedModel : nn.Module
 
             // Now and then the same bits, or those of infinity and NaN; a bool is 0 or 1.
             var drawn = random.Next(8) switch { 0 => bits[0], 1 => 0x7f807f807f80ul, 2 => 0x7ff8_0000_7fff_7ffful, _ => (ulong)random.NextInt64() };
-            drawn &= slot.Entry.DType == ScalarType.Bool ? 1 : ulong.MaxValue >> (64 - (8 * slot.Entry.ElementSize));
+            drawn &= slot.Entry.DType == DType.Bool ? 1 : ulong.MaxValue >> (64 - (8 * slot.Entry.ElementSize));
             builder.Reserve(1, slot.Entry.ElementSize);
             builder.Record(coordinate, bits[0], drawn, slot.Entry.ElementSize);
             digest += StateDigest.Change(coordinate, bits[0], drawn);

@@ -4,9 +4,12 @@ using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Models;
 using ContinuousDL.Cuda.Ptx;
 using ContinuousDL.Deployment;
+using ContinuousDL.Failures;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using ContinuousDL.Tests;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -237,7 +240,7 @@ public class SelectionDeployerTests
             Module = new Weights(dtypes, n, place ?? CPU);
             var tensors = ModelTensors.Of(Module);
             rule = new TorchOptimizerRule(optim.SGD(Module.Trained, 0.1));
-            Vector = new TrainableVector(tensors, rule);
+            Vector = new TrainableVector(tensors, rule.Parameters);
             Deployed = new DeployedModel(tensors, Vector, new BufferDeploymentOptions(), precision);
             if (separate) Deployed.SeparateParameters();
         }

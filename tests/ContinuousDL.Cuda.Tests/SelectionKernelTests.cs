@@ -1,5 +1,5 @@
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Tests;

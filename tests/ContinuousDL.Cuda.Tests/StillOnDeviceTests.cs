@@ -1,8 +1,10 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Deployment;
-using ContinuousDL.Optimization;
+using ContinuousDL.Failures;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

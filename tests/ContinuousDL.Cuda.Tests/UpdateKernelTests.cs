@@ -1,5 +1,6 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Tests;

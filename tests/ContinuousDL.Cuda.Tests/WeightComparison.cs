@@ -3,6 +3,8 @@ using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Models;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -45,7 +47,7 @@ internal sealed class WeightComparison : IDisposable
         TensorSlot[] Slots(Tensor whole) => [.. Enumerable.Range(0, layout.TensorCount).Select(t =>
         {
             var part = Part(whole, layout[t]);
-            return TensorSlot.Of(new LayoutEntry($"{t}", CoordinateKind.Parameter, dtype, part.shape, layout.Offsets[t], (int)part.numel()), part);
+            return TensorSlot.Of(new LayoutEntry($"{t}", CoordinateKind.Parameter, (DType)dtype, part.shape, layout.Offsets[t], (int)part.numel()), part);
         })];
     }
 

@@ -7,6 +7,7 @@ using System.Xml.Linq;
 namespace ContinuousDL.PackageTests;
 
 /// <summary>What a package holds, and what it says about itself.</summary>
+[TestFixture("ContinuousDL.Replication")]
 [TestFixture("ContinuousDL")]
 [TestFixture("ContinuousDL.AspNetCore")]
 [TestFixture("ContinuousDL.Cuda")]
@@ -71,7 +72,7 @@ public class PackageContentTests(string id)
         Value("license").Should().Be("MIT");
         Value("readme").Should().Be("README.md");
         Value("description").Should().NotBeNullOrWhiteSpace().And.NotBe("Package Description");
-        Value("tags").Should().Contain("TorchSharp");
+        Value("tags").Should().Contain(id == "ContinuousDL.Replication" ? "replication" : "TorchSharp");
         var repository = nuspec.Descendants().Single(element => element.Name.LocalName == "repository");
         repository.Attribute("type")!.Value.Should().Be("git");
         if (Path.Exists(Path.Combine(Workspace.RepositoryRoot, ".git")))

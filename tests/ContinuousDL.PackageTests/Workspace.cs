@@ -44,6 +44,7 @@ public sealed class Workspace
         Dotnet.RunWithRestore(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL.Cuda"), .. settings]);
         Dotnet.RunWithRestore(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL.AspNetCore"), .. settings]);
         Dotnet.Run(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL"), "--no-build", .. settings]);
+        Dotnet.Run(RepositoryRoot, ["pack", Path.Combine("src", "ContinuousDL.Replication"), "--no-build", .. settings]);
 
         // What the projects would otherwise inherit from folders above.
         File.WriteAllText(Path.Combine(Root, "Directory.Build.props"), "<Project />");

@@ -1,6 +1,7 @@
+using ContinuousDL.Cuda.Ptx;
+
 // Writes the PTX of every kernel, so that ptxas can check it and tools/ptx-check can run it where there is no .NET:
 //   dotnet run --project tools/PtxDump -- --out DIR
-using ContinuousDL.Cuda.Ptx;
 
 if (args is not ["--out", var folder])
 {

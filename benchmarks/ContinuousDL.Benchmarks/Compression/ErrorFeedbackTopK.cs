@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
+using ContinuousDL.Vectors;
 using TorchSharp;
 
 namespace ContinuousDL.Benchmarks.Compression;

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
-using ContinuousDL.Compression;
 using ContinuousDL.Memory;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,12 +1,13 @@
 using System.Diagnostics;
 using System.Globalization;
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda;
 using ContinuousDL.Cuda.Driver;
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Cuda.Models;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -172,7 +173,7 @@ internal static class CudaCompressionBenchmarks
         if (queue is not null)
         {
             var layout = new VectorLayout(n);
-            var entry = new LayoutEntry("weights", CoordinateKind.Parameter, dtype, [n], 0, n);
+            var entry = ModelLayout.Of([new("weights", CoordinateKind.Parameter, (DType)dtype, [n])]).Entries[0];
             using var selector = new DeviceSelector(queue, residual, layout);
             using var writer = LookAheadWriter.TryMake(queue, layout, [TensorSlot.Of(entry, trained)], [TensorSlot.Of(entry, deployed)], Lookahead)!;
             kernels = Median(device, () =>

@@ -1,4 +1,4 @@
-using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Benchmarks.Models;
 

@@ -2,6 +2,7 @@ using ContinuousDL.Benchmarks.Compression;
 using ContinuousDL.Benchmarks.Models;
 using ContinuousDL.Compression;
 using ContinuousDL.Residuals;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Benchmarks.Ratios;

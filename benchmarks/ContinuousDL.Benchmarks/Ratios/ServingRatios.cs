@@ -1,7 +1,8 @@
 using System.Diagnostics;
 using ContinuousDL.Benchmarks.Models;
 using ContinuousDL.Benchmarks.Steps;
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Benchmarks.Ratios;

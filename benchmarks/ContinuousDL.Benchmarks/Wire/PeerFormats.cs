@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ZstdSharp;
 
 namespace ContinuousDL.Benchmarks.Wire;

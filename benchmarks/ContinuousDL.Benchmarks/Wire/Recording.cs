@@ -1,6 +1,8 @@
 using ContinuousDL.Benchmarks.Models;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Samples.FashionStream.Data;
 using TorchSharp;
 using static TorchSharp.torch;

@@ -2,9 +2,10 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Samples.FashionStream.Data;
-using ContinuousDL.Wire;
 using Spectre.Console;
 using static TorchSharp.torch;
 
@@ -135,7 +136,7 @@ internal static class SizesCommand
 
             double count = recording.Updates.Count;
             double perCoordinate = Math.Max(1, coordinates);
-            var model = 4.0 * recording.Start.Layout.Entries.Where(e => e.Kind == Parameters.CoordinateKind.Parameter).Sum(e => (long)e.Length);
+            var model = 4.0 * recording.Start.Layout.Entries.Where(e => e.Kind == CoordinateKind.Parameter).Sum(e => (long)e.Length);
             return new SizeResult(
                 recording.Model, recording.Density, recording.Precision.ToString(), coordinates / count, [.. sums.Select(s => s / perCoordinate)],
                 ours / perCoordinate, payload / perCoordinate, bar, ours / count, ours / count / model);

@@ -1,8 +1,8 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Benchmarks.Wire;
@@ -13,7 +13,6 @@ internal sealed class SyntheticUpdates : IDisposable
     private const float Threshold = 1e-3f;
     private const double Spread = 0.01;
 
-    private readonly ModelTensors tensors;
     private readonly List<ModelUpdate> updates = [];
 
     /// <param name="size">n.</param>
@@ -21,9 +20,8 @@ internal sealed class SyntheticUpdates : IDisposable
     /// <param name="count">How many updates.</param>
     public SyntheticUpdates(int size, double density, int count)
     {
-        var layout = ModelLayout.Of([("weights", CoordinateKind.Parameter, ScalarType.Float32, new long[] { size })]);
-        tensors = ModelTensors.Allocate(layout);
-        State = new ModelState(tensors);
+        var layout = ModelLayout.Of([new("weights", CoordinateKind.Parameter, DType.Float32, [size])]);
+        State = new ModelState(new ModelArrays(layout));
         var random = new Random(1);
         var values = new float[size];
         for (var i = 0; i < size; i++) values[i] = (random.NextSingle() - 0.5f) * 0.1f;
@@ -72,7 +70,7 @@ internal sealed class SyntheticUpdates : IDisposable
     public void Dispose()
     {
         foreach (var update in updates) update.Dispose();
-        tensors.Dispose();
+        State.Dispose();
     }
 
     private static ModelSnapshot Snapshot(ModelLayout layout, float[] values, long sequence) =>

@@ -1,6 +1,6 @@
 using System.Buffers;
 using BenchmarkDotNet.Attributes;
-using ContinuousDL.Wire;
+using ContinuousDL.Replication.Wire;
 
 namespace ContinuousDL.Benchmarks.Wire;
 

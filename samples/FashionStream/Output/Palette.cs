@@ -1,3 +1,4 @@
+using ContinuousDL.Replication.Models;
 using ContinuousDL.Samples.FashionStream.Strategies;
 using ScottPlot;
 

@@ -1,3 +1,4 @@
+using ContinuousDL.Replicas;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Output;
 using ContinuousDL.Samples.FashionStream.Strategies;

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Models;
 using ContinuousDL.Samples.FashionStream.Running;

@@ -1,5 +1,6 @@
 using System.Diagnostics;
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Samples.FashionStream.Data;
 using ContinuousDL.Samples.FashionStream.Models;
 using ContinuousDL.Samples.FashionStream.Running;

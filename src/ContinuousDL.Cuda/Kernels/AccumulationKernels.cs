@@ -1,3 +1,4 @@
+using ContinuousDL.Replication.Models;
 using ILGPU;
 using ILGPU.Util;
 using static ContinuousDL.Cuda.Kernels.SelectionKernels;

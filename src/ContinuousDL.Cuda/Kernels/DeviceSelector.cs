@@ -1,4 +1,5 @@
 using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Kernels;

@@ -1,4 +1,4 @@
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using ILGPU;
 
 namespace ContinuousDL.Cuda.Kernels;

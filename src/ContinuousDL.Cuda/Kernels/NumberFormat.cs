@@ -1,5 +1,4 @@
-using ContinuousDL.Deployment;
-using static TorchSharp.torch;
+using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Cuda.Kernels;
 
@@ -27,11 +26,11 @@ internal static class NumberFormat
     /// <summary>The format of a parameter.</summary>
     /// <param name="dtype">Its dtype, one that can be trained.</param>
     /// <param name="precision">What deployed float32 values are rounded to.</param>
-    public static int Of(ScalarType dtype, DeployedValuePrecision precision) => (dtype, precision) switch
+    public static int Of(DType dtype, DeployedValuePrecision precision) => (dtype, precision) switch
     {
-        (ScalarType.Float64, _) => Double,
-        (ScalarType.Float16, _) => Half,
-        (ScalarType.BFloat16, _) => BFloat16,
+        (DType.Float64, _) => Double,
+        (DType.Float16, _) => Half,
+        (DType.BFloat16, _) => BFloat16,
         (_, DeployedValuePrecision.BFloat16) => SingleAsBFloat16,
         (_, DeployedValuePrecision.Float16) => SingleAsHalf,
         _ => Single,

@@ -1,6 +1,7 @@
 using ContinuousDL.Cuda.Kernels;
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL.Cuda.Models;
 
@@ -10,17 +11,20 @@ namespace ContinuousDL.Cuda.Models;
 /// after what torch was asked for before, such as predictions with the old values, and before what it is asked for next, such as
 /// predictions with the new ones, since all are in one stream. What fails on the device shows at the next wait.
 /// </remarks>
-internal sealed class DeviceModel : IModelAccess
+internal sealed class DeviceModel : ITensorAccess
 {
-    private readonly HostModelAccess host;
+    private readonly ModelTensors host;
     private readonly ModelLayout layout;
     private readonly TensorTable table;
     private readonly DeviceUploads uploads;
 
     private DeviceModel(ModelTensors tensors, TensorTable table, DeviceUploads uploads)
     {
-        (host, layout, this.table, this.uploads) = (new HostModelAccess(tensors), tensors.Layout, table, uploads);
+        (host, layout, this.table, this.uploads) = (tensors, tensors.Layout, table, uploads);
     }
+
+    /// <inheritdoc/>
+    public ModelLayout Layout => layout;
 
     private IKernelQueue Queue => uploads.Queue;
 
@@ -30,7 +34,7 @@ internal sealed class DeviceModel : IModelAccess
     /// <param name="twin">The access to another copy of the model that gets the same updates, if there is one.</param>
     /// <param name="problem">Why there is none.</param>
     /// <returns>The access, which is the caller's; null where kernels can't address the tensors.</returns>
-    public static DeviceModel? TryMake(IKernelQueue queue, ModelTensors tensors, IModelAccess? twin, out string? problem)
+    public static DeviceModel? TryMake(IKernelQueue queue, ModelTensors tensors, ITensorAccess? twin, out string? problem)
     {
         if (TensorTable.TryMake(queue, tensors.Slots.Select(s => new TensorTable.Row(s, s.Entry.Offset)), out problem) is not { } table) return null;
         var shared = twin is DeviceModel other && ReferenceEquals(other.Queue, queue) && other.layout.Fingerprint == tensors.Layout.Fingerprint ? other.uploads : null;
@@ -91,7 +95,7 @@ internal sealed class DeviceModel : IModelAccess
     {
         if (update.IsWhole)
         {
-            host.Write(update);
+            ((ITensorAccess)host).Write(update);
             return;
         }
 
@@ -109,7 +113,7 @@ internal sealed class DeviceModel : IModelAccess
     }
 
     /// <inheritdoc/>
-    public void CatchUp(ModelUpdate update, IModelAccess source)
+    public void CatchUp(ModelUpdate update, ITensorAccess source)
     {
         if (update.Count == 0) return;
         if (source is not DeviceModel other || !ReferenceEquals(other.uploads, uploads))
@@ -128,6 +132,18 @@ internal sealed class DeviceModel : IModelAccess
                 [table.Memory, table.Tensors, other.table.Memory, other.table.Tensors, uploads.Find(update.Coordinates).CoordinateView]);
         }
     }
+
+    /// <inheritdoc/>
+    public void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values) => host.Write(coordinates, values);
+
+    /// <inheritdoc/>
+    public void ReadRange(int tensor, int start, Span<byte> values) => host.ReadRange(tensor, start, values);
+
+    /// <inheritdoc/>
+    public void WriteRange(int tensor, int start, ReadOnlySpan<byte> values) => host.WriteRange(tensor, start, values);
+
+    /// <inheritdoc/>
+    public void CopyFrom(ITensorAccess source) => host.CopyFrom(source is DeviceModel other ? other.host : source);
 
     /// <summary>Frees what this and its twin have taken on the device.</summary>
     public void Dispose()

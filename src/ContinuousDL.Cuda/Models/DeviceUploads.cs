@@ -1,6 +1,6 @@
 using ContinuousDL.Cuda.Kernels;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Models;

@@ -1,7 +1,7 @@
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Cuda.Models;
 

@@ -1,5 +1,6 @@
 using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Deployment;
+using ContinuousDL.Failures;
 using ContinuousDL.Parameters;
 using static TorchSharp.torch;
 

@@ -1,8 +1,8 @@
 using System.Runtime.CompilerServices;
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda.Kernels;
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Cuda.Models;

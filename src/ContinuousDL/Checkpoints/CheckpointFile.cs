@@ -3,7 +3,7 @@ using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.Runtime.InteropServices;
 using System.Text;
-using ContinuousDL.Storage;
+using ContinuousDL.Replication.Storage;
 
 namespace ContinuousDL.Checkpoints;
 

@@ -1,3 +1,5 @@
+using ContinuousDL.Vectors;
+
 namespace ContinuousDL.Compression;
 
 /// <summary>A compressor that can look at a vector block by block, while each block is in the cache, instead of at the end.</summary>

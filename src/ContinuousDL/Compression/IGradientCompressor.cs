@@ -1,3 +1,5 @@
+using ContinuousDL.Vectors;
+
 namespace ContinuousDL.Compression;
 
 /// <summary>

@@ -1,3 +1,5 @@
+using ContinuousDL.Vectors;
+
 namespace ContinuousDL.Compression;
 
 /// <summary>Sends everything as it is: the dense baseline.</summary>

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using ContinuousDL.Memory;
 using ContinuousDL.Randomness;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
 

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using ContinuousDL.Memory;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
 

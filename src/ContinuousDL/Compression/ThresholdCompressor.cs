@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
 

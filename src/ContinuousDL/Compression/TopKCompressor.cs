@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using ContinuousDL.Randomness;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
 

@@ -1,6 +1,8 @@
 using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
 using ContinuousDL.History;
+using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
 using ContinuousDL.Sampling;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -63,7 +65,7 @@ public sealed class ContinuousDLBuilder<TModule>
     {
         ArgumentNullException.ThrowIfNull(create);
         Services.TryAddSingleton(provider => new ModelReplica<TModule>(
-            () => create(provider), provider.GetRequiredService<ProactiveTrainer>().CreateSnapshot()));
+            () => create(provider), provider.GetRequiredService<ProactiveTrainer>().CreateSnapshot(), provider.GetService<ITensorAccessProvider>()));
         return this;
     }
 

@@ -1,5 +1,8 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
 
@@ -112,9 +115,9 @@ internal sealed class BufferDeployer
 
         public ulong Deploy(UpdateBuilder changes, ReadOnlySpan<int> selectedScores, int offset)
         {
-            var start = CoordinateRange.CountBelow(selectedScores, offset);
+            var start = CoordinateSearch.CountBelow(selectedScores, offset);
             var own = selectedScores[start..];
-            own = own[..CoordinateRange.CountBelow(own, offset + Length)];
+            own = own[..CoordinateSearch.CountBelow(own, offset + Length)];
             if (!isChanged || own.IsEmpty) return 0;
             changes.Reserve(own.Length, entry.ElementSize);
             var digest = 0ul;

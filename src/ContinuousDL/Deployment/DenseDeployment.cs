@@ -1,4 +1,6 @@
 using ContinuousDL.Optimization;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
 
@@ -16,7 +18,7 @@ public sealed class DenseDeployment : IDeploymentStrategy
     /// <exception cref="NotSupportedException">The model's values take 2 GiB or more, which no update can carry as a whole.</exception>
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
-        AttachCheck.ThrowIfAttached(vector, this);
+        AttachOnce.ThrowIfAttached(vector, this);
         ArgumentNullException.ThrowIfNull(deployed);
         UpdateBuilder.ThrowIfTooLarge(deployed.Layout);
         (vector, optimizer, model) = (trainable, rule, deployed);

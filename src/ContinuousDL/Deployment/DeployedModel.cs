@@ -1,8 +1,11 @@
 using System.Buffers;
-using ContinuousDL.Compression;
+using ContinuousDL.Failures;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Vectors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -44,7 +47,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
             if (slots[i].Entry.Kind == CoordinateKind.Buffer) Separate(i, slots[i]);
         }
 
-        entries = [.. vector.Slots.Select(s => Array.IndexOf(trained.Slots, s))];
+        entries = [.. vector.Slots.Select(s => trained.IndexOf(s))];
         isTrainable = [.. trained.Slots.Select(s => vector.Slots.Contains(s))];
         buffers = new BufferDeployer(bufferOptions);
         buffers.Add(Enumerable.Range(0, slots.Length).Where(IsApart).Select(i => (trained.Slots[i], slots[i])));
@@ -153,7 +156,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         for (var t = 0; t < entries.Length; t++)
         {
             var entry = slots[entries[t]].Entry;
-            var end = j + CoordinateRange.CountBelow(indices[j..], Vector.Layout.Offsets[t + 1]);
+            var end = j + CoordinateSearch.CountBelow(indices[j..], Vector.Layout.Offsets[t + 1]);
             changes.Reserve(end - j, entry.ElementSize);
             for (; j < end; j++)
             {
@@ -267,7 +270,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <exception cref="InvalidOperationException">Its values are not those that were deployed.</exception>
     internal ModelSnapshot CreateSnapshot()
     {
-        var snapshot = new ModelSnapshot(Layout, slots, RunId, Sequence);
+        var snapshot = ModelSnapshot.Of(new ModelTensors(Layout, slots), RunId, Sequence);
         return snapshot.StateDigest == Digest ? snapshot : throw new InvalidOperationException(
             "The model was changed by something else than the trainer (loading weights, an optimizer of its own), so replicas can't follow it. Make a new trainer of it.");
     }
@@ -381,7 +384,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     private void RecordMove(int i, TensorSlot before, TensorSlot after)
     {
         var entry = slots[i].Entry;
-        var (old, now) = (TensorValues.Of(before), TensorValues.Of(after));
+        var (old, now) = (before.ToValues(), after.ToValues());
         changes.EndRun();
         changes.Reserve(entry.Length, entry.ElementSize);
         for (var j = 0; j < entry.Length; j++)
@@ -399,7 +402,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
 
     /// <summary>A value that was moved, in the precision that is deployed; what did not move stays as it is.</summary>
     private ulong Rounded(LayoutEntry entry, ulong bits, ulong old) =>
-        bits == old || precision == DeployedValuePrecision.Float32 || entry.DType != ScalarType.Float32
+        bits == old || precision == DeployedValuePrecision.Float32 || entry.DType != DType.Float32
             ? bits : BitConverter.SingleToUInt32Bits(precision.Round(BitConverter.UInt32BitsToSingle((uint)bits)));
 
     /// <summary>
@@ -413,7 +416,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
         foreach (var i in tensors)
         {
             var entry = slots[i].Entry;
-            var values = TensorValues.Of(slots[i]);
+            var values = slots[i].ToValues();
             changes.Reserve(entry.Length, entry.ElementSize);
             for (var j = 0; j < entry.Length; j++) changes.Record(entry.Offset + j, 0, values.Load(j, entry.ElementSize), entry.ElementSize);
             if (!isTrainable[i]) DeployAsBuffer(i, slots[i]);
@@ -565,7 +568,7 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     private ulong AddTo(LayoutEntry entry, ulong old, ref float addend)
     {
         if (addend == 0) return old;
-        if (entry.DType != ScalarType.Float32) return Scalars.Add(entry.DType, old, addend, out addend);
+        if (entry.DType != DType.Float32) return Scalars.Add(entry.DType, old, addend, out addend);
         var value = BitConverter.UInt32BitsToSingle((uint)old);
         var sum = Sum(value, addend);
         addend = sum - value;

@@ -3,6 +3,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
 
@@ -39,7 +40,7 @@ public sealed class GradientCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
-        AttachCheck.ThrowIfAttached(vector, this);
+        AttachOnce.ThrowIfAttached(vector, this);
         memory.Attach(trainable.Layout);
         flags = new bool[trainable.Layout.TensorCount];
         (vector, optimizer, model, still) = (trainable, rule, deployed, new StillTensors(trainable));

@@ -1,4 +1,5 @@
 using ContinuousDL.Optimization;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
 

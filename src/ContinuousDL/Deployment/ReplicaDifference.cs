@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
+using ContinuousDL.Vectors;
 using Tensor = TorchSharp.torch.Tensor;
 
 namespace ContinuousDL.Deployment;
@@ -35,7 +36,7 @@ public sealed class ReplicaDifference : IDeploymentStrategy
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
-        AttachCheck.ThrowIfAttached(vector, this);
+        AttachOnce.ThrowIfAttached(vector, this);
         deployed.SeparateParameters();
         difference = new NativeBuffer<float>(trainable.Layout.Length);
         (vector, optimizer, model, still) = (trainable, rule, deployed, new StillTensors(trainable));

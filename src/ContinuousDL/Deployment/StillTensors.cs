@@ -1,6 +1,5 @@
-using ContinuousDL.Compression;
 using ContinuousDL.Memory;
-using ContinuousDL.Optimization;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
 

@@ -5,6 +5,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -78,7 +79,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
-        AttachCheck.ThrowIfAttached(vector, this);
+        AttachOnce.ThrowIfAttached(vector, this);
         memory.Attach(trainable.Layout);
         if (lookahead > 0) deployed.SeparateParameters();
         (vector, optimizer, model, still) = (trainable, rule, deployed, new StillTensors(trainable));

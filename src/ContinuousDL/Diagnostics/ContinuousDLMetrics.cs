@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using ContinuousDL.Failures;
 
 namespace ContinuousDL.Diagnostics;
 
@@ -39,16 +40,6 @@ internal sealed class ContinuousDLMetrics : IDisposable
         _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "The reason has no name."),
     });
 
-    private static readonly KeyValuePair<string, object?>[] Refusals = Tags<RefusalReason>("reason", reason => reason switch
-    {
-        RefusalReason.Damaged => "damaged",
-        RefusalReason.Signature => "signature",
-        RefusalReason.Gap => "gap",
-        RefusalReason.Diverged => "diverged",
-        RefusalReason.Rollback => "rollback",
-        _ => throw new ArgumentOutOfRangeException(nameof(reason), reason, "The reason has no name."),
-    });
-
     private readonly Meter? ownMeter;
     private readonly Counter<long> steps;
     private readonly Counter<long> skippedSteps;
@@ -59,11 +50,6 @@ internal sealed class ContinuousDLMetrics : IDisposable
     private readonly Histogram<double> phaseDuration;
     private readonly Histogram<long> updateCoordinates;
     private readonly Histogram<long> updateSize;
-    private readonly Gauge<long> replicaLag;
-    private readonly Histogram<double> replicaDelay;
-    private readonly Counter<long> replicaRefusals;
-    private readonly Counter<long> replicaResyncs;
-    private readonly Gauge<double> replicaSilence;
 
     /// <summary>Makes the instruments.</summary>
     /// <param name="meterFactory">
@@ -88,12 +74,6 @@ internal sealed class ContinuousDLMetrics : IDisposable
             advice: Boundaries<long>(0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000));
         updateSize = meter.CreateHistogram("continuousdl.update.size", "By", "Size of an update.",
             advice: Boundaries<long>(64, 256, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28));
-        replicaLag = meter.CreateGauge<long>("continuousdl.replica.lag", "{update}", "Updates that a replica is behind the newest state that it knows of.");
-        replicaDelay = meter.CreateHistogram("continuousdl.replica.delay", "s", "Time from an update's publication to its use by a replica.",
-            advice: Boundaries<double>(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600));
-        replicaRefusals = meter.CreateCounter<long>("continuousdl.replica.refused", "{message}", "Messages that a replica did not apply, by reason.");
-        replicaResyncs = meter.CreateCounter<long>("continuousdl.replica.resyncs", "{snapshot}", "Snapshots that a replica took over.");
-        replicaSilence = meter.CreateGauge<double>("continuousdl.replica.silence", "s", "Time since the last sign that a replica's source tells of the newest state.");
     }
 
     /// <summary>Records an iteration that trained the model.</summary>
@@ -131,30 +111,6 @@ internal sealed class ContinuousDLMetrics : IDisposable
         updateCoordinates.Record(coordinates);
         updateSize.Record(bytes);
     }
-
-    /// <summary>Records how far a replica is behind.</summary>
-    /// <param name="updates">By how many updates, as far as it knows.</param>
-    /// <param name="replica">The tag with the replica's name.</param>
-    public void RecordReplicaLag(long updates, KeyValuePair<string, object?> replica) => replicaLag.Record(updates, replica);
-
-    /// <summary>Records an update that a replica applied.</summary>
-    /// <param name="delay">The time since it was published. Clocks may differ: less than nothing counts as nothing.</param>
-    /// <param name="replica">The tag with the replica's name.</param>
-    public void RecordReplicaUpdate(TimeSpan delay, KeyValuePair<string, object?> replica) => replicaDelay.Record(Math.Max(0, delay.TotalSeconds), replica);
-
-    /// <summary>Records a message that a replica did not apply.</summary>
-    /// <param name="reason">Why.</param>
-    /// <param name="replica">The tag with the replica's name.</param>
-    public void RecordReplicaRefusal(RefusalReason reason, KeyValuePair<string, object?> replica) => replicaRefusals.Add(1, replica, Refusals[(int)reason]);
-
-    /// <summary>Records that a replica took over a snapshot.</summary>
-    /// <param name="replica">The tag with the replica's name.</param>
-    public void RecordReplicaResync(KeyValuePair<string, object?> replica) => replicaResyncs.Add(1, replica);
-
-    /// <summary>Records for how long there was no sign that a replica's source tells it of the newest state.</summary>
-    /// <param name="silence">For how long.</param>
-    /// <param name="replica">The tag with the replica's name.</param>
-    public void RecordReplicaSilence(TimeSpan silence, KeyValuePair<string, object?> replica) => replicaSilence.Record(silence.TotalSeconds, replica);
 
     /// <summary>Ends the measurements. A meter that a factory made is the factory's, and stays.</summary>
     public void Dispose() => ownMeter?.Dispose();

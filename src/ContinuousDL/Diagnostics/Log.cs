@@ -1,4 +1,3 @@
-using ContinuousDL.Deployment;
 using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.Diagnostics;
@@ -14,21 +13,6 @@ internal static partial class Log
 
     [LoggerMessage(3, LogLevel.Warning, "A step after sequence {Sequence} was skipped: {Problem}")]
     public static partial void StepSkipped(ILogger logger, long sequence, string problem);
-
-    [LoggerMessage(4, LogLevel.Warning, "Cut {Bytes} bytes of an unfinished update off the end of {File}; the log goes on from sequence {Sequence}")]
-    public static partial void LogTailCut(ILogger logger, long bytes, string file, long sequence);
-
-    [LoggerMessage(5, LogLevel.Error, "Compacting the update log in {Directory} failed; it will be tried again")]
-    public static partial void CompactionFailed(ILogger logger, Exception exception, string directory);
-
-    [LoggerMessage(6, LogLevel.Information, "Replica {Replica} is {State} at sequence {Sequence} of {NewestSequence}")]
-    public static partial void ReplicaStateChanged(ILogger logger, string replica, ReplicaState state, long sequence, long newestSequence);
-
-    [LoggerMessage(7, LogLevel.Warning, "Replica {Replica} at sequence {Sequence} asks for a snapshot: {Reason}")]
-    public static partial void ReplicaResyncing(ILogger logger, string replica, long sequence, string? reason);
-
-    [LoggerMessage(8, LogLevel.Error, "Replica {Replica} stays at sequence {Sequence} for now: {Reason}")]
-    public static partial void ReplicaFailed(ILogger logger, Exception? exception, string replica, long sequence, string? reason);
 
     [LoggerMessage(9, LogLevel.Debug, "The state at sequence {Sequence} was saved to {Path}")]
     public static partial void CheckpointSaved(ILogger logger, long sequence, string path);
@@ -47,10 +31,4 @@ internal static partial class Log
 
     [LoggerMessage(20, LogLevel.Warning, "Sample {Index} was put into quarantine after sequence {Sequence}: {Problem}")]
     public static partial void SampleQuarantined(ILogger logger, long index, long sequence, string problem);
-
-    [LoggerMessage(40, LogLevel.Warning, "Replica {Replica} at sequence {Sequence} may be stale: {Reason}")]
-    public static partial void ReplicaStale(ILogger logger, string replica, long sequence, string? reason);
-
-    [LoggerMessage(41, LogLevel.Error, "The highest sequence of replica {Replica} could not be written to {Path}; it will be tried again")]
-    public static partial void SequenceFileFailed(ILogger logger, Exception exception, string replica, string? path);
 }

@@ -2,7 +2,7 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.IO.MemoryMappedFiles;
-using ContinuousDL.Storage;
+using ContinuousDL.Replication.Storage;
 using Microsoft.Win32.SafeHandles;
 
 namespace ContinuousDL.History;
@@ -277,7 +277,7 @@ internal sealed unsafe class HistorySegment : IDisposable
             using var reader = new BinaryReader(stream);
             if (reader.ReadUInt64() != Magic) throw new InvalidDataException("it does not begin as one");
             var (start, rows) = (reader.ReadInt64(), reader.ReadInt64());
-            var format = new SampleFormat(RowFormat.Load(reader), RowFormat.Load(reader));
+            var format = new SampleFormat(TensorFormat.Load(reader), TensorFormat.Load(reader));
             var bytes = (int)stream.Position;
             if (reader.ReadUInt64() != XxHash3.HashToUInt64(header.AsSpan(0, bytes))) throw new InvalidDataException("the checksum of its header is wrong");
             return new HistorySegment(path, format, start, rows, file);

@@ -1,4 +1,5 @@
 using ContinuousDL.Memory;
+using ContinuousDL.Replication;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.History;

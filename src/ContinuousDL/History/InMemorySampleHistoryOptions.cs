@@ -1,3 +1,5 @@
+using ContinuousDL.Replication;
+
 namespace ContinuousDL.History;
 
 /// <summary>Options of an <see cref="InMemorySampleHistory"/>.</summary>

@@ -1,7 +1,8 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using ContinuousDL.Memory;
-using ContinuousDL.Storage;
+using ContinuousDL.Replication;
+using ContinuousDL.Replication.Storage;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.History;

@@ -1,3 +1,5 @@
+using ContinuousDL.Replication;
+
 namespace ContinuousDL.History;
 
 /// <summary>Options of a <see cref="MappedSampleHistory"/>.</summary>

@@ -5,7 +5,7 @@ namespace ContinuousDL.History;
 /// <summary>What the samples of a history look like: one input and one target.</summary>
 /// <param name="Input">What one input looks like.</param>
 /// <param name="Target">What one target looks like.</param>
-internal sealed record SampleFormat(RowFormat Input, RowFormat Target)
+internal sealed record SampleFormat(TensorFormat Input, TensorFormat Target)
 {
     /// <summary>The size of one sample in bytes.</summary>
     public long Bytes => Input.Bytes + Target.Bytes;
@@ -19,8 +19,8 @@ internal sealed record SampleFormat(RowFormat Input, RowFormat Target)
     /// <exception cref="ObjectDisposedException">One of the tensors is disposed.</exception>
     public static SampleFormat Of(Tensor inputs, Tensor targets, SampleFormat? expected, out long count)
     {
-        var input = RowFormat.Of(inputs, nameof(inputs), out count);
-        var target = RowFormat.Of(targets, nameof(targets), out var targetCount);
+        var input = TensorFormat.Of(inputs, nameof(inputs), out count);
+        var target = TensorFormat.Of(targets, nameof(targets), out var targetCount);
         if (count != targetCount)
             throw new ArgumentException($"There are {count} inputs and {targetCount} targets; each input has one target.", nameof(targets));
         expected?.Input.CheckMatches(input, nameof(inputs));

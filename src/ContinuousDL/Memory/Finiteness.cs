@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
+using ContinuousDL.Replication.Models;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Memory;
@@ -17,26 +18,26 @@ internal static class Finiteness
     /// <summary>Whether all elements of a tensor are finite, or a part of them.</summary>
     /// <param name="dtype">Their dtype, a trainable one.</param>
     /// <param name="elements">Their bits, packed.</param>
-    public static bool AllFinite(ScalarType dtype, ReadOnlySpan<byte> elements) => dtype switch
+    public static bool AllFinite(DType dtype, ReadOnlySpan<byte> elements) => dtype switch
     {
-        ScalarType.Float32 => NoneHasAll(MemoryMarshal.Cast<byte, uint>(elements), SingleExponent),
-        ScalarType.Float64 => NoneHasAll(MemoryMarshal.Cast<byte, ulong>(elements), DoubleExponent),
-        ScalarType.Float16 => NoneHasAll(MemoryMarshal.Cast<byte, ushort>(elements), HalfExponent),
-        ScalarType.BFloat16 => NoneHasAll(MemoryMarshal.Cast<byte, ushort>(elements), BFloat16Exponent),
+        DType.Float32 => NoneHasAll(MemoryMarshal.Cast<byte, uint>(elements), SingleExponent),
+        DType.Float64 => NoneHasAll(MemoryMarshal.Cast<byte, ulong>(elements), DoubleExponent),
+        DType.Float16 => NoneHasAll(MemoryMarshal.Cast<byte, ushort>(elements), HalfExponent),
+        DType.BFloat16 => NoneHasAll(MemoryMarshal.Cast<byte, ushort>(elements), BFloat16Exponent),
         _ => throw NotTrainable(dtype),
     };
 
     /// <summary>Whether an element is finite.</summary>
     /// <param name="dtype">Its dtype, a trainable one.</param>
     /// <param name="bits">Its bits, zero-extended.</param>
-    public static bool IsFinite(ScalarType dtype, ulong bits)
+    public static bool IsFinite(DType dtype, ulong bits)
     {
         var exponent = dtype switch
         {
-            ScalarType.Float32 => SingleExponent,
-            ScalarType.Float64 => DoubleExponent,
-            ScalarType.Float16 => HalfExponent,
-            ScalarType.BFloat16 => BFloat16Exponent,
+            DType.Float32 => SingleExponent,
+            DType.Float64 => DoubleExponent,
+            DType.Float16 => HalfExponent,
+            DType.BFloat16 => BFloat16Exponent,
             _ => throw NotTrainable(dtype),
         };
         return (bits & exponent) != exponent;
@@ -63,5 +64,5 @@ internal static class Finiteness
         return true;
     }
 
-    private static NotSupportedException NotTrainable(ScalarType dtype) => new($"Elements of dtype {dtype} cannot be trained.");
+    private static NotSupportedException NotTrainable(DType dtype) => new($"Elements of dtype {dtype} cannot be trained.");
 }

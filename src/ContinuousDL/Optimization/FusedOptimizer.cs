@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Numerics.Tensors;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -54,7 +55,7 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
 
         foreach (var parameter in parameters)
         {
-            if (!Scalars.IsTrainable(parameter.dtype))
+            if (!Scalars.IsTrainable((DType)parameter.dtype))
             {
                 throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained; use float32, float64, bfloat16 or float16.", nameof(param_group));
             }

@@ -1,7 +1,7 @@
 using System.Runtime.ExceptionServices;
 using System.Text;
 using ContinuousDL.Memory;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -41,7 +41,7 @@ public sealed class TorchOptimizerRule : IUpdateRule
         parameters = [.. optimizer.parameters()];
         foreach (var parameter in parameters)
         {
-            if (!Scalars.IsTrainable(parameter.dtype)) throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained.", nameof(optimizer));
+            if (!Scalars.IsTrainable((DType)parameter.dtype)) throw new ArgumentException($"A parameter of dtype {parameter.dtype} cannot be trained.", nameof(optimizer));
         }
 
         groupCount = optimizer.ParamGroups.Count();

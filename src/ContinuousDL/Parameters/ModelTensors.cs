@@ -1,23 +1,36 @@
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Parameters;
 
-/// <summary>A model's tensors, each with its coordinates: the state of a model, readable and writable by coordinate.</summary>
-internal sealed class ModelTensors : IDisposable
+/// <summary>A module's tensors, each with its coordinates: the state of a model, readable and writable by coordinate, by way of main memory.</summary>
+public sealed class ModelTensors : ITensorAccess
 {
-    private readonly bool own;
+    private readonly TensorSlot[] slots;
 
-    private ModelTensors(ModelLayout layout, Tensor[][] handles, bool own)
+    /// <summary>Puts tensors together.</summary>
+    /// <param name="layout">What they are.</param>
+    /// <param name="slots">The tensors, in the order of the layout. They stay their owners'.</param>
+    internal ModelTensors(ModelLayout layout, TensorSlot[] slots)
+    {
+        Layout = layout;
+        this.slots = slots;
+        Handles = [.. slots.Select(s => new[] { s.Tensor })];
+    }
+
+    private ModelTensors(ModelLayout layout, Tensor[][] handles)
     {
         Layout = layout;
         Handles = handles;
-        Slots = [.. layout.Entries.Zip(handles, (entry, same) => TensorSlot.Of(entry, same[0]))];
-        this.own = own;
+        slots = [.. layout.Entries.Zip(handles, (entry, same) => TensorSlot.Of(entry, same[0]))];
     }
 
+    /// <inheritdoc/>
     public ModelLayout Layout { get; }
 
-    public TensorSlot[] Slots { get; }
+    /// <summary>The tensors, in the order of the layout.</summary>
+    public IReadOnlyList<TensorSlot> Slots => slots;
 
     /// <summary>For each slot all handles of its tensor, the slot's own first: tied weights may have several.</summary>
     public IReadOnlyList<IReadOnlyList<Tensor>> Handles { get; }
@@ -26,50 +39,67 @@ internal sealed class ModelTensors : IDisposable
     /// <exception cref="ArgumentException">Two tensors of the module overlap in memory without being the same, or one has several elements in one place.</exception>
     public static ModelTensors Of(nn.Module module)
     {
-        var layout = ModelLayout.Of(module, out var handles);
-        var tensors = new ModelTensors(layout, handles, own: false);
-        ThrowIfOverlapping(tensors.Slots);
+        var (layout, handles) = ModuleReader.Read(module);
+        var tensors = new ModelTensors(layout, handles);
+        ThrowIfOverlapping(tensors.slots);
         return tensors;
     }
 
-    /// <summary>Tensors without a module, for a model of which only the layout is known: all zero, in main memory, disposed with the result.</summary>
-    public static ModelTensors Allocate(ModelLayout layout)
-    {
-        using var guard = no_grad();
-        return new ModelTensors(layout, [.. layout.Entries.Select(e => new[] { zeros([.. e.Shape], dtype: e.DType).DetachFromDisposeScope() })], own: true);
-    }
-
-    /// <summary>Disposes the tensors where they are not a module's.</summary>
-    public void Dispose()
-    {
-        if (!own) return;
-        foreach (var slot in Slots) slot.Tensor.Dispose();
-    }
-
-    /// <summary>Reads single coordinates.</summary>
-    /// <param name="coordinates">Coordinates, ascending.</param>
-    /// <param name="values">Receives their values, each as the raw bytes of its tensor's dtype, packed.</param>
+    /// <inheritdoc/>
     public void Read(ReadOnlySpan<int> coordinates, Span<byte> values)
     {
         var sections = new CoordinateSections(coordinates, Layout.Tensors);
-        while (sections.MoveNext()) Slots[sections.Index].Read(sections.Coordinates, values.Slice((int)sections.ByteStart, sections.ByteCount));
+        while (sections.MoveNext()) slots[sections.Index].Read(sections.Coordinates, values.Slice((int)sections.ByteStart, sections.ByteCount));
     }
 
-    /// <summary>Writes single coordinates.</summary>
-    /// <param name="coordinates">Coordinates, ascending.</param>
-    /// <param name="values">Their values, packed.</param>
+    /// <inheritdoc/>
     public void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values)
     {
         var sections = new CoordinateSections(coordinates, Layout.Tensors);
-        while (sections.MoveNext()) Slots[sections.Index].Write(sections.Coordinates, values.Slice((int)sections.ByteStart, sections.ByteCount));
+        while (sections.MoveNext()) slots[sections.Index].Write(sections.Coordinates, values.Slice((int)sections.ByteStart, sections.ByteCount));
     }
 
-    /// <summary>The digest of the state, computed from every value.</summary>
+    /// <inheritdoc/>
+    public void ReadRange(int tensor, int start, Span<byte> values) => slots[tensor].ReadRange(start, values);
+
+    /// <inheritdoc/>
+    public void WriteRange(int tensor, int start, ReadOnlySpan<byte> values) => slots[tensor].WriteRange(start, values);
+
+    /// <inheritdoc/>
     public ulong ComputeDigest()
     {
         var digest = 0ul;
-        foreach (var slot in Slots) digest += slot.ComputeDigest();
+        foreach (var slot in slots) digest += slot.ComputeDigest();
         return digest;
+    }
+
+    /// <inheritdoc/>
+    public void CopyFrom(ITensorAccess source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        if (source is not ModelTensors other) throw new ArgumentException("Only another module's tensors can be taken over whole.", nameof(source));
+        for (var i = 0; i < slots.Length; i++) slots[i].CopyFrom(other.slots[i]);
+    }
+
+    /// <summary>The index of a tensor in the layout; −1 where it is none of the model's.</summary>
+    internal int IndexOf(TensorSlot slot) => Array.IndexOf(slots, slot);
+
+    /// <summary>Writes all values to a stream, in the order of the layout.</summary>
+    internal void Save(BinaryWriter writer)
+    {
+        foreach (var slot in slots) slot.Save(writer);
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    /// <exception cref="EndOfStreamException">It is cut short.</exception>
+    internal void Load(BinaryReader reader)
+    {
+        foreach (var slot in slots) slot.Load(reader);
+    }
+
+    /// <summary>Nothing is kept; the tensors stay the module's.</summary>
+    public void Dispose()
+    {
     }
 
     /// <summary>

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using ContinuousDL.Memory;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
@@ -20,10 +21,10 @@ internal static class NonPersistentBuffers
         {
             foreach (var (name, (buffer, isPersistent)) in (IList<(string, (Tensor, bool))>)BuffersOf(owner))
             {
-                if (isPersistent || buffer is null || buffer.IsInvalid || buffer.numel() is 0 or > int.MaxValue || !Scalars.IsKnown(buffer.dtype)) continue;
+                if (isPersistent || buffer is null || buffer.IsInvalid || buffer.numel() is 0 or > int.MaxValue || !Scalars.IsKnown((DType)buffer.dtype)) continue;
                 if (buffer.device_type == DeviceType.CPU && !addresses.Add((nint)TensorMemory.AddressOf(buffer))) continue;
                 var fullName = path.Length == 0 ? name : $"{path}.{name}";
-                slots.Add(TensorSlot.Of(new LayoutEntry(fullName, CoordinateKind.Buffer, buffer.dtype, buffer.shape, 0, (int)buffer.numel()), buffer));
+                slots.Add(TensorSlot.Of(ModelLayout.Of([new TensorDescription(fullName, CoordinateKind.Buffer, (DType)buffer.dtype, buffer.shape)]).Entries[0], buffer));
             }
         }
 

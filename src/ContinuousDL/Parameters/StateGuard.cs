@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
 using ContinuousDL.Memory;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -201,7 +202,7 @@ internal sealed class StateGuard : IDisposable
         public bool HasNewNonFinite()
         {
             if (!Slot.Tensor.is_floating_point()) return false;
-            if (Slot.TryView(0, 0, out _) && Slot.Entry.DType == ScalarType.Float32)
+            if (Slot.TryView(0, 0, out _) && Slot.Entry.DType == DType.Float32)
             {
                 using var now = new TensorPieces(Slot);
                 while (now.MoveNext())

@@ -1,4 +1,5 @@
 using ContinuousDL.Memory;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 

@@ -1,4 +1,5 @@
 using System.Buffers;
+using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Parameters;
 

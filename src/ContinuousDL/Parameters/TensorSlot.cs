@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using ContinuousDL.Memory;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -7,12 +8,17 @@ namespace ContinuousDL.Parameters;
 
 /// <summary>A tensor of a model together with its coordinates: reads and writes their values as raw bits.</summary>
 /// <remarks>The tensor stays the module's own, or the creator's; a slot keeps it and never disposes it.</remarks>
-internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
+public abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
 {
+    /// <summary>The tensor's coordinates.</summary>
     public LayoutEntry Entry { get; } = entry;
 
+    /// <summary>The tensor. It stays its owner's.</summary>
     public Tensor Tensor { get; } = tensor;
 
+    /// <summary>Pairs a tensor with its coordinates.</summary>
+    /// <param name="entry">The coordinates.</param>
+    /// <param name="tensor">The tensor, of that shape and dtype. It stays its owner's.</param>
     public static TensorSlot Of(LayoutEntry entry, Tensor tensor) =>
         tensor.device_type == DeviceType.CPU ? new CpuTensorSlot(entry, tensor) : new DeviceTensorSlot(entry, tensor);
 
@@ -143,6 +149,14 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
         WriteAll(values);
     }
 
+    /// <summary>A copy of all values.</summary>
+    public TensorValues ToValues()
+    {
+        var values = TensorValues.Allocate(Entry);
+        ReadAll(values);
+        return values;
+    }
+
     /// <summary>A tensor of its own with the same contents, contiguous. Owned by the caller.</summary>
     public Tensor Clone()
     {
@@ -151,6 +165,8 @@ internal abstract class TensorSlot(LayoutEntry entry, Tensor tensor)
         return Tensor.detach().contiguous().clone().DetachFromDisposeScope();
     }
 
+    /// <summary>Says so where the tensor is disposed.</summary>
+    /// <exception cref="ObjectDisposedException">It is.</exception>
     public void ThrowIfDisposed()
     {
         if (Tensor.IsInvalid) throw new ObjectDisposedException(Entry.Name, $"The model's tensor '{Entry.Name}' is disposed.");
@@ -173,7 +189,7 @@ internal sealed unsafe class CpuTensorSlot : TensorSlot
     }
 
     /// <summary>The address of the first element, or null where the elements are not contiguous float32.</summary>
-    public float* ContiguousFloats => contiguous && Entry.DType == ScalarType.Float32 ? (float*)Address() : null;
+    public float* ContiguousFloats => contiguous && Entry.DType == DType.Float32 ? (float*)Address() : null;
 
     /// <summary>The address of the first element.</summary>
     public byte* Address()
@@ -287,7 +303,7 @@ internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : Tenso
     public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<ulong> bits)
     {
         using var scope = NewDisposeScope();
-        var values = empty([bits.Length], dtype: Entry.DType);
+        var values = empty([bits.Length], dtype: Entry.DType.ToScalarType());
         var bytes = values.bytes;
         for (var j = 0; j < bits.Length; j++) Scalars.Store(bytes, j, Entry.ElementSize, bits[j]);
         Put(coordinates, values);
@@ -302,7 +318,7 @@ internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : Tenso
     public override void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values)
     {
         using var scope = NewDisposeScope();
-        var elements = empty([coordinates.Length], dtype: Entry.DType);
+        var elements = empty([coordinates.Length], dtype: Entry.DType.ToScalarType());
         values.CopyTo(elements.bytes);
         Put(coordinates, elements);
     }
@@ -321,7 +337,7 @@ internal sealed class DeviceTensorSlot(LayoutEntry entry, Tensor tensor) : Tenso
         using var scope = NewDisposeScope();
         using var guard = no_grad();
         var count = values.Length / Entry.ElementSize;
-        var host = empty([count], dtype: Entry.DType);
+        var host = empty([count], dtype: Entry.DType.ToScalarType());
         values.CopyTo(host.bytes);
         if (count == Entry.Length)
         {

@@ -1,7 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
 

@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
 

@@ -1,5 +1,5 @@
-using ContinuousDL.Compression;
 using ContinuousDL.Memory;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
 

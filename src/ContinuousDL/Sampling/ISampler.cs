@@ -15,7 +15,7 @@ public interface ISampler
     /// <param name="batch">Receives the indices. Its length is the batch size.</param>
     /// <returns>How much of <paramref name="batch"/> was filled, and with what; nothing where there is no sample.</returns>
     /// <exception cref="ArgumentException"><paramref name="batch"/> is empty, or <paramref name="range"/> is not that of the history that this sampler serves.</exception>
-    SampledBatch Sample(SampleRange range, Span<long> batch);
+    BatchSelection Sample(SampleRange range, Span<long> batch);
 
     /// <summary>Writes everything that decides the next batches, the random state included.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using ContinuousDL.Randomness;
+using ContinuousDL.Replication;
 
 namespace ContinuousDL.Sampling;
 
@@ -8,11 +9,11 @@ namespace ContinuousDL.Sampling;
 /// </summary>
 /// <remarks>
 /// <para>With <see cref="SamplerOptions.AlwaysIncludeNew"/> a batch begins with the new samples, in the order of their
-/// arrival, as many as fit. Those that do not fit stay new (<see cref="SampledBatch.FirstNew"/>) and come first in the next
+/// arrival, as many as fit. Those that do not fit stay new (<see cref="BatchSelection.FirstNew"/>) and come first in the next
 /// batch. The rest is drawn from the historical samples. Without it, the whole batch is drawn from all samples, and none
 /// is new afterwards.</para>
 /// <para>Where there are fewer samples to draw than places, without replacement, all of them are taken, and the batch is
-/// partial; without any sample it is empty (<see cref="SampledBatch.Count"/> is 0). With replacement the places are filled
+/// partial; without any sample it is empty (<see cref="BatchSelection.Count"/> is 0). With replacement the places are filled
 /// whenever there is a sample to draw.</para>
 /// <para>A call allocates no managed memory once its scratch space has the size of the batch, but for the counts of an
 /// <see cref="InverseFrequencySampler"/>, which grow with the history. To write a sampler of one's own, implement
@@ -45,7 +46,7 @@ public abstract class Sampler : ISampler
     private protected virtual (long First, long Second) OptionBits => default;
 
     /// <inheritdoc />
-    public SampledBatch Sample(SampleRange range, Span<long> batch)
+    public BatchSelection Sample(SampleRange range, Span<long> batch)
     {
         if (batch.IsEmpty) throw new ArgumentException("The batch has no places; it needs at least one.", nameof(batch));
         var included = AlwaysIncludeNew ? (int)Math.Min(range.NewCount, batch.Length) : 0;
@@ -60,7 +61,7 @@ public abstract class Sampler : ISampler
         }
 
         if (shuffle) Random.Shuffle(batch);
-        return new SampledBatch(count, newCount, AlwaysIncludeNew ? range.FirstNew + included : range.End);
+        return new BatchSelection(count, newCount, AlwaysIncludeNew ? range.FirstNew + included : range.End);
     }
 
     /// <inheritdoc />

@@ -1,5 +1,3 @@
-using ContinuousDL.Randomness;
-
 namespace ContinuousDL.Sampling;
 
 /// <summary>

@@ -1,3 +1,5 @@
+using ContinuousDL.Replication;
+
 namespace ContinuousDL.Sampling;
 
 /// <summary>Options of a <see cref="WindowSampler"/>.</summary>

@@ -1,9 +1,10 @@
 // What a trimmed application does with the package: a snapshot that is saved and loaded, and updates that a replica follows.
 using System.Text.Json;
 using ContinuousDL;
-using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

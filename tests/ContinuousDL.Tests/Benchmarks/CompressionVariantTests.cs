@@ -1,5 +1,6 @@
 using ContinuousDL.Benchmarks.Compression;
 using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
 

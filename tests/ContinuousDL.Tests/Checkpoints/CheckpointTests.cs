@@ -1,12 +1,12 @@
 using System.IO.Hashing;
 using System.Runtime.InteropServices;
 using ContinuousDL.Checkpoints;
-using ContinuousDL.Compression;
 using ContinuousDL.Cuda;
 using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
 using ContinuousDL.Residuals;
 using ContinuousDL.Sampling;
 using ContinuousDL.Tests.Compression;

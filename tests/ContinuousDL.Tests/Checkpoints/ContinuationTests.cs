@@ -3,6 +3,8 @@ using ContinuousDL.Deployment;
 using ContinuousDL.Evaluation;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
 using TorchSharp;
 using static TorchSharp.torch;
 

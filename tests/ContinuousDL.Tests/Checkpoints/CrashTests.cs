@@ -2,9 +2,9 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using ContinuousDL.CrashTest;
 using ContinuousDL.History;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
-using ContinuousDL.Wire;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Wire;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Checkpoints;
@@ -131,8 +131,8 @@ public class CrashTests
         /// <summary>Every sequence once, and the states that followers saw are those of the log.</summary>
         private void ShouldHaveEveryUpdate(string run, long sequence)
         {
-            LogRun.List(CrashModel.Updates(folder)).Should().ContainSingle("the trainer goes on with the same run");
-            var log = LogRun.List(CrashModel.Updates(folder)).Single();
+            RunHistory.List(CrashModel.Updates(folder)).Should().ContainSingle("the trainer goes on with the same run");
+            var log = RunHistory.List(CrashModel.Updates(folder)).Single();
             log.Refresh().Should().BeTrue();
             var messages = new List<UpdateMessage>();
             foreach (var slice in log.Plan(Guid.Parse(run), 0).Since!) slice.ReadInto(messages);

@@ -1,4 +1,4 @@
-using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 using CsCheck;
 using static ContinuousDL.Tests.Compression.TestVectors;
 

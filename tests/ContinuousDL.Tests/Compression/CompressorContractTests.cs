@@ -1,4 +1,5 @@
 using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 using static ContinuousDL.Tests.Compression.TestVectors;
 
 namespace ContinuousDL.Tests.Compression;

@@ -1,4 +1,5 @@
 using ContinuousDL.Compression;
+using ContinuousDL.Replication.Models;
 using CsCheck;
 using static ContinuousDL.Tests.Compression.TestVectors;
 

@@ -1,5 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Randomness;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Vectors;
 using CsCheck;
 
 namespace ContinuousDL.Tests.Compression;

@@ -1,4 +1,5 @@
 using ContinuousDL.Compression;
+using ContinuousDL.Vectors;
 using CsCheck;
 using static ContinuousDL.Tests.Compression.TestVectors;
 

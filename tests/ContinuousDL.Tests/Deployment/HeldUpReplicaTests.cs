@@ -1,9 +1,11 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Diagnostics;
 using ContinuousDL.Tests.Transport;
-using ContinuousDL.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -124,7 +126,7 @@ public class HeldUpReplicaTests
         replica.Invoking(r => r.Acquire()).Should().Throw<ObjectDisposedException>();
         using (no_grad())
         {
-            using var output = lease.Module.call(input);
+            using var output = lease.Model.call(input);
             output.shape.Should().Equal(1, 16);
         }
 
@@ -148,7 +150,7 @@ public class HeldUpReplicaTests
         using var trainer = new Publisher();
         var replica = new ModelReplica<Sequential>(Publisher.NewModel, trainer.States.Newest) { DisposalTimeout = Patience.Limit };
         var lease = replica.Acquire();
-        var parameter = lease.Module.parameters().First();
+        var parameter = lease.Model.parameters().First();
         var disposing = Task.Run(replica.Dispose);
         SpinWait.SpinUntil(() => IsDisposed(replica), Patience.Limit).Should().BeTrue();
         disposing.IsCompleted.Should().BeFalse();

@@ -3,7 +3,10 @@ using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -108,34 +111,26 @@ public class ModelReplicaTests
     public void A_write_that_fails_half_way_leaves_the_replica_as_it_was_and_can_be_tried_again([Values] bool messages)
     {
         var failures = 0;
-        var before = ModelAccess.Register((tensors, _) => new FailingAccess(tensors, () => failures-- > 0));
-        try
+        using var trainer = new Trainer(density: 0.2);
+        using var replica = trainer.MakeReplica(new FailingAccessProvider(() => failures-- > 0));
+        var codec = new UpdateCodec();
+        for (var step = 0; step < 6; step++)
         {
-            using var trainer = new Trainer(density: 0.2);
-            using var replica = trainer.MakeReplica();
-            var codec = new UpdateCodec();
-            for (var step = 0; step < 6; step++)
+            using var result = trainer.Step();
+            var message = codec.Encode(result.Update!);
+            failures = step % 3;
+            while (failures > 0)
             {
-                using var result = trainer.Step();
-                var message = codec.Encode(result.Update!);
-                failures = step % 3;
-                while (failures > 0)
-                {
-                    FluentActions.Invoking(Apply).Should().Throw<IOException>();
-                    replica.Sequence.Should().Be(step);
-                    replica.Verify().Should().BeTrue();
-                }
-
-                Apply();
-                replica.Digest.Should().Be(result.Update!.StateDigest);
+                FluentActions.Invoking(Apply).Should().Throw<IOException>();
+                replica.Sequence.Should().Be(step);
                 replica.Verify().Should().BeTrue();
-
-                bool Apply() => messages ? replica.Apply(message, codec) : replica.Apply(result.Update!);
             }
-        }
-        finally
-        {
-            ModelAccess.Register(before);
+
+            Apply();
+            replica.Digest.Should().Be(result.Update!.StateDigest);
+            replica.Verify().Should().BeTrue();
+
+            bool Apply() => messages ? replica.Apply(message, codec) : replica.Apply(result.Update!);
         }
     }
 
@@ -266,7 +261,7 @@ public class ModelReplicaTests
             {
                 using var guard = no_grad();
                 using var lease = replica.Acquire();
-                using var output = lease.Module.call(input);
+                using var output = lease.Model.call(input);
                 if (!TestModels.Bytes(output).AsSpan().SequenceEqual(expected[lease.Sequence])) throw new InvalidOperationException($"Half an update at {lease.Sequence}.");
                 if (seen.Add(lease.Sequence) && seen.Count == 1) started.Signal();
             }
@@ -348,16 +343,27 @@ public class ModelReplicaTests
             new UpdateIdentity(update.RunId, update.BaseSequence, update.Sequence, update.Layout, digest), update.Count, false, coordinates, values, [], update.Values.Length);
     }
 
-    /// <summary>Main memory, to which a write may fail when half of it is done.</summary>
-    private sealed class FailingAccess(ModelTensors tensors, Func<bool> fails) : IModelAccess
+    private sealed class FailingAccessProvider(Func<bool> fails) : ITensorAccessProvider
     {
-        private readonly HostModelAccess host = new(tensors);
+        public ITensorAccess? TryCreate(ModelTensors tensors, ITensorAccess? twin) => new FailingAccess(tensors, fails);
+    }
+
+    /// <summary>Main memory, to which a write may fail when half of it is done.</summary>
+    private sealed class FailingAccess(ModelTensors tensors, Func<bool> fails) : ITensorAccess
+    {
+        private readonly ITensorAccess host = tensors;
+
+        public ModelLayout Layout => host.Layout;
 
         public ulong ComputeDigest() => host.ComputeDigest();
 
         public void Read(ReadOnlySpan<int> coordinates, Span<byte> values) => host.Read(coordinates, values);
 
-        public ulong DigestChange(ModelUpdate update) => host.DigestChange(update);
+        public void Write(ReadOnlySpan<int> coordinates, ReadOnlySpan<byte> values) => host.Write(coordinates, values);
+
+        public void ReadRange(int tensor, int start, Span<byte> values) => host.ReadRange(tensor, start, values);
+
+        public void WriteRange(int tensor, int start, ReadOnlySpan<byte> values) => host.WriteRange(tensor, start, values);
 
         public void Write(ModelUpdate update)
         {
@@ -365,14 +371,16 @@ public class ModelReplicaTests
             {
                 // Parameters come first, and are of four bytes.
                 var half = update.Count / 2;
-                tensors.Write(update.Coordinates[..half], update.Values[..(4 * half)]);
+                host.Write(update.Coordinates[..half], update.Values[..(4 * half)]);
                 throw new IOException("half way");
             }
 
             host.Write(update);
         }
 
-        public void CatchUp(ModelUpdate update, IModelAccess source) => host.Write(update);
+        public void CatchUp(ModelUpdate update, ITensorAccess source) => host.Write(update);
+
+        public void CopyFrom(ITensorAccess source) => host.CopyFrom(source is FailingAccess other ? other.host : source);
 
         public void Dispose() => host.Dispose();
     }
@@ -398,7 +406,8 @@ public class ModelReplicaTests
 
         public ProactiveTrainer Proactive { get; }
 
-        public ModelReplica<Sequential> MakeReplica() => new(TestModels.WithBatchNorm, Proactive.CreateSnapshot());
+        public ModelReplica<Sequential> MakeReplica(ITensorAccessProvider? tensorAccess = null) =>
+            new(TestModels.WithBatchNorm, Proactive.CreateSnapshot(), tensorAccess);
 
         public StepResult Step()
         {

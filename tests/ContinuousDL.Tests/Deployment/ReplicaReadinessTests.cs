@@ -1,7 +1,9 @@
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Transport;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

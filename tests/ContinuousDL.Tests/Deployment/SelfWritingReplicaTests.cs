@@ -1,6 +1,8 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -36,7 +38,7 @@ public class SelfWritingReplicaTests
             {
                 using var guard = no_grad();
                 using var lease = replica.Acquire();
-                using var output = lease.Module.call(input);
+                using var output = lease.Model.call(input);
                 if (!TestModels.Bytes(output).AsSpan().SequenceEqual(expected[lease.Sequence])) throw new InvalidOperationException($"A wrong answer at {lease.Sequence}.");
                 if (++predictions == 1) started.Signal();
             }

@@ -1,5 +1,5 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests.UpdateLogs;
 using static TorchSharp.torch;
 
@@ -12,11 +12,11 @@ public class UpdateBetweenTests
 
     private static readonly ModelLayout Layout = ModelLayout.Of(
     [
-        ("a", CoordinateKind.Parameter, ScalarType.Float32, [3, 3]),
-        ("none", CoordinateKind.Parameter, ScalarType.Float32, [0]),
-        ("b", CoordinateKind.Parameter, ScalarType.Float16, [5]),
-        ("c", CoordinateKind.Parameter, ScalarType.Bool, [4]),
-        ("d", CoordinateKind.Buffer, ScalarType.Int64, []),
+        new("a", CoordinateKind.Parameter, DType.Float32, [3, 3]),
+        new("none", CoordinateKind.Parameter, DType.Float32, [0]),
+        new("b", CoordinateKind.Parameter, DType.Float16, [5]),
+        new("c", CoordinateKind.Parameter, DType.Bool, [4]),
+        new("d", CoordinateKind.Buffer, DType.Int64, []),
     ]);
 
     [Test]
@@ -45,7 +45,7 @@ public class UpdateBetweenTests
             (update.RunId, update.BaseSequence, update.Sequence, update.StateDigest).Should().Be((Run, 7, 8, after.StateDigest));
             update.Coordinates.ToArray().Should().Equal(expected);
             update.PreviousValues.Length.Should().Be(update.Values.Length);
-            using var tensors = ModelTensors.Allocate(Layout);
+            using var tensors = new ModelArrays(Layout);
             var state = new ModelState(tensors);
             state.Load(before);
             state.Write(update, state.DigestAfter(update));

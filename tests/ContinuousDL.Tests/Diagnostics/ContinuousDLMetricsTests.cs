@@ -1,6 +1,8 @@
 using System.Diagnostics.Metrics;
 using System.Text.RegularExpressions;
 using ContinuousDL.Diagnostics;
+using ContinuousDL.Failures;
+using ContinuousDL.Replication.Replicas;
 
 namespace ContinuousDL.Tests.Diagnostics;
 
@@ -8,6 +10,7 @@ public class ContinuousDLMetricsTests
 {
     private TestMeters factory = null!;
     private ContinuousDLMetrics metrics = null!;
+    private ReplicaMetrics replicaMetrics = null!;
     private List<(string Instrument, double Value, string Tag)> measurements = null!;
     private MeterListener listener = null!;
 
@@ -16,6 +19,7 @@ public class ContinuousDLMetricsTests
     {
         factory = new TestMeters();
         metrics = new ContinuousDLMetrics(factory);
+        replicaMetrics = new ReplicaMetrics(factory);
         measurements = [];
         listener = new MeterListener
         {
@@ -34,6 +38,7 @@ public class ContinuousDLMetricsTests
     {
         listener.Dispose();
         metrics.Dispose();
+        replicaMetrics.Dispose();
         factory.Dispose();
     }
 
@@ -114,12 +119,12 @@ public class ContinuousDLMetricsTests
     public void What_replicas_do_is_recorded_with_their_name()
     {
         var replica = new KeyValuePair<string, object?>("replica", "eu-1");
-        metrics.RecordReplicaLag(3, replica);
-        metrics.RecordReplicaUpdate(TimeSpan.FromSeconds(2), replica);
-        metrics.RecordReplicaUpdate(TimeSpan.FromSeconds(-2), replica);
-        metrics.RecordReplicaResync(replica);
-        foreach (var reason in Enum.GetValues<RefusalReason>()) metrics.RecordReplicaRefusal(reason, replica);
-        metrics.RecordReplicaSilence(TimeSpan.FromSeconds(4.5), replica);
+        replicaMetrics.RecordLag(3, replica);
+        replicaMetrics.RecordUpdate(TimeSpan.FromSeconds(2), replica);
+        replicaMetrics.RecordUpdate(TimeSpan.FromSeconds(-2), replica);
+        replicaMetrics.RecordResync(replica);
+        foreach (var reason in Enum.GetValues<RefusalReason>()) replicaMetrics.RecordRefusal(reason, replica);
+        replicaMetrics.RecordSilence(TimeSpan.FromSeconds(4.5), replica);
 
         measurements.Should().Equal(
             ("continuousdl.replica.lag", 3, "replica=eu-1"),
@@ -161,11 +166,11 @@ public class ContinuousDLMetricsTests
                 metrics.RecordUpdate(6, 96);
                 metrics.RecordPhase(StepPhase.Forward, TimeSpan.FromMilliseconds(1));
                 metrics.RecordSkippedStep(SkipReason.NonFiniteGradient);
-                metrics.RecordReplicaLag(3, replica);
-                metrics.RecordReplicaUpdate(TimeSpan.FromMilliseconds(1), replica);
-                metrics.RecordReplicaRefusal(RefusalReason.Gap, replica);
-                metrics.RecordReplicaResync(replica);
-                metrics.RecordReplicaSilence(TimeSpan.FromSeconds(1), replica);
+                replicaMetrics.RecordLag(3, replica);
+                replicaMetrics.RecordUpdate(TimeSpan.FromMilliseconds(1), replica);
+                replicaMetrics.RecordRefusal(RefusalReason.Gap, replica);
+                replicaMetrics.RecordResync(replica);
+                replicaMetrics.RecordSilence(TimeSpan.FromSeconds(1), replica);
             }
         }
     }
@@ -199,6 +204,7 @@ public class ContinuousDLMetricsTests
         published.Clear();
 
         new ContinuousDLMetrics().Dispose();
+        new ReplicaMetrics().Dispose();
 
         published.Should().HaveCount(14);
         ended.Should().Contain(published);

@@ -1,13 +1,12 @@
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using CsCheck;
-using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Parameters;
 
 /// <summary>Coordinates are cut at the borders of tensors, and of runs of tensors of one kind and dtype.</summary>
 public class CoordinateSectionsTests
 {
-    private static readonly ScalarType[] DTypes = [ScalarType.Float32, ScalarType.Int64, ScalarType.BFloat16];
+    private static readonly DType[] DTypes = [DType.Float32, DType.Int64, DType.BFloat16];
 
     private static readonly Gen<(int Kind, int DType, int Length)[]> Tensors = Gen.Select(Gen.Int[0, 1], Gen.Int[0, 2], Gen.Int[0, 20]).Array[1, 12];
 
@@ -15,7 +14,7 @@ public class CoordinateSectionsTests
     public void Sections_are_the_coordinates_and_bytes_of_each_tensor_and_run_that_has_any() =>
         Gen.Select(Tensors, Gen.Int, Gen.Double[0, 1]).Sample((tensors, seed, density) =>
         {
-            var layout = ModelLayout.Of(tensors.Select((t, i) => ($"t{i}", (CoordinateKind)t.Kind, DTypes[t.DType], new long[] { t.Length })));
+            var layout = ModelLayout.Of(tensors.Select((t, i) => new TensorDescription($"t{i}", (CoordinateKind)t.Kind, DTypes[t.DType], [t.Length])));
             var random = new Random(seed);
             int[] coordinates = [.. Enumerable.Range(0, layout.Count).Where(_ => random.NextDouble() < density)];
             Check(layout.Tensors, coordinates);
@@ -32,7 +31,7 @@ public class CoordinateSectionsTests
         Gen.Select(Gen.Int[0, 60].Array[0, 40], Gen.Int[-1, 61]).Sample((values, end) =>
         {
             int[] ascending = [.. values.Distinct().Order()];
-            CoordinateRange.CountBelow(ascending, end).Should().Be(ascending.Count(v => v < end));
+            CoordinateSearch.CountBelow(ascending, end).Should().Be(ascending.Count(v => v < end));
         });
 
     private static void Check(ReadOnlySpan<LayoutEntry> entries, int[] coordinates)

@@ -1,4 +1,4 @@
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -1,13 +1,12 @@
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using CsCheck;
-using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Parameters;
 
 /// <summary>The digest is the sum of its hashes, however many are computed at once.</summary>
 public class StateDigestTests
 {
-    private static readonly (ScalarType DType, int Size)[] Elements = [(ScalarType.Float32, 4), (ScalarType.BFloat16, 2), (ScalarType.Int64, 8), (ScalarType.Bool, 1)];
+    private static readonly (DType DType, int Size)[] Elements = [(DType.Float32, 4), (DType.BFloat16, 2), (DType.Int64, 8), (DType.Bool, 1)];
 
     [Test]
     public void Sum_and_Change_are_those_of_single_coordinates() =>

@@ -1,4 +1,5 @@
 using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -20,7 +21,7 @@ public class TensorSlotTests
     public void Values_written_are_values_read(ScalarType dtype, bool contiguous, bool throughDevice)
     {
         using var tensor = Make(dtype, contiguous);
-        var entry = new LayoutEntry("tensor", CoordinateKind.Buffer, dtype, tensor.shape, 100, 12);
+        var entry = new LayoutEntry("tensor", CoordinateKind.Buffer, (DType)dtype, tensor.shape, 100, 12);
         TensorSlot slot = throughDevice ? new DeviceTensorSlot(entry, tensor) : new CpuTensorSlot(entry, tensor);
         var size = entry.ElementSize;
         var all = new byte[12 * size];
@@ -47,7 +48,7 @@ public class TensorSlotTests
     public void A_disposed_tensor_is_named()
     {
         var tensor = zeros(12);
-        var slot = new CpuTensorSlot(new LayoutEntry("conv1.weight", CoordinateKind.Parameter, ScalarType.Float32, [12], 0, 12), tensor);
+        var slot = new CpuTensorSlot(new LayoutEntry("conv1.weight", CoordinateKind.Parameter, DType.Float32, [12], 0, 12), tensor);
         tensor.Dispose();
         slot.Invoking(s => s.ReadAll(new byte[48])).Should().Throw<ObjectDisposedException>().WithMessage("*conv1.weight*");
     }
@@ -65,8 +66,8 @@ public class TensorSlotTests
             var addend = (float)(Math.Pow(10, random.Next(-6, 3)) * (random.NextDouble() - 0.5));
             var before = tensor((float)(Math.Pow(10, random.Next(-4, 3)) * (random.NextDouble() - 0.5))).to(dtype);
             var exact = dtype == ScalarType.Float64 ? before.add(addend) : before.to(ScalarType.Float32).add(addend).to(dtype);
-            var result = Scalars.Add(dtype, Scalars.Load(before.bytes, 0, Scalars.SizeOf(dtype)), addend, out var applied);
-            result.Should().Be(Scalars.Load(exact.bytes, 0, Scalars.SizeOf(dtype)));
+            var result = Scalars.Add((DType)dtype, Scalars.Load(before.bytes, 0, Scalars.SizeOf((DType)dtype)), addend, out var applied);
+            result.Should().Be(Scalars.Load(exact.bytes, 0, Scalars.SizeOf((DType)dtype)));
             applied.Should().Be((float)(exact.to(ScalarType.Float64).item<double>() - before.to(ScalarType.Float64).item<double>()));
         }
     }
@@ -76,7 +77,7 @@ public class TensorSlotTests
     {
         var random = new Random(1);
         var values = Enumerable.Range(0, 50).Select(_ => (uint)random.Next()).ToArray();
-        var entry = new LayoutEntry("tensor", CoordinateKind.Parameter, ScalarType.Float32, [50], 7, 50);
+        var entry = new LayoutEntry("tensor", CoordinateKind.Parameter, DType.Float32, [50], 7, 50);
         var digest = Digest();
         for (var change = 0; change < 200; change++)
         {

@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Residuals;
 using ContinuousDL.Tests.Compression;
+using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Tests.Residuals;
 

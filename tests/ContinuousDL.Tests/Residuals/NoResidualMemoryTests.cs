@@ -1,5 +1,5 @@
-using ContinuousDL.Compression;
 using ContinuousDL.Residuals;
+using ContinuousDL.Vectors;
 using CsCheck;
 
 namespace ContinuousDL.Tests.Residuals;

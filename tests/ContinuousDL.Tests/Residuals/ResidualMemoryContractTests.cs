@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Residuals;
 using ContinuousDL.Tests.Compression;
+using ContinuousDL.Vectors;
 using static ContinuousDL.Tests.Compression.TestVectors;
 
 namespace ContinuousDL.Tests.Residuals;

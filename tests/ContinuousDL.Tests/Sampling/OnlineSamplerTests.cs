@@ -12,14 +12,14 @@ public class OnlineSamplerTests
         var batch = new long[4];
 
         var first = sampler.Sample(new SampleRange(0, 100, 106), batch);
-        first.Should().Be(new SampledBatch(Count: 4, NewCount: 4, FirstNew: 104));
+        first.Should().Be(new BatchSelection(Count: 4, NewCount: 4, FirstNew: 104));
         batch.Should().Equal(100, 101, 102, 103);
 
         var second = sampler.Sample(new SampleRange(0, 104, 106), batch);
-        second.Should().Be(new SampledBatch(Count: 2, NewCount: 2, FirstNew: 106));
+        second.Should().Be(new BatchSelection(Count: 2, NewCount: 2, FirstNew: 106));
         batch[..2].Should().Equal(104, 105);
 
-        sampler.Sample(new SampleRange(0, 106, 106), batch).Should().Be(new SampledBatch(Count: 0, NewCount: 0, FirstNew: 106));
+        sampler.Sample(new SampleRange(0, 106, 106), batch).Should().Be(new BatchSelection(Count: 0, NewCount: 0, FirstNew: 106));
     }
 
     [Test]

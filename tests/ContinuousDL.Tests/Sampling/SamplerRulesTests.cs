@@ -13,7 +13,7 @@ public class SamplerRulesTests
 
         var result = Samplers.Make(kind).Sample(new SampleRange(0, 20, 22), batch);
 
-        result.Should().Be(new SampledBatch(Count: 6, NewCount: 2, FirstNew: 22));
+        result.Should().Be(new BatchSelection(Count: 6, NewCount: 2, FirstNew: 22));
         result.HistoricalCount.Should().Be(4);
         batch[..2].Should().Equal(20, 21);
         batch[2..].Should().OnlyHaveUniqueItems().And.OnlyContain(index => index >= 0 && index < 20);
@@ -27,11 +27,11 @@ public class SamplerRulesTests
 
         var first = sampler.Sample(new SampleRange(0, 20, 25), batch);
         batch.Should().Equal(20, 21, 22);
-        first.Should().Be(new SampledBatch(Count: 3, NewCount: 3, FirstNew: 23));
+        first.Should().Be(new BatchSelection(Count: 3, NewCount: 3, FirstNew: 23));
 
         var second = sampler.Sample(new SampleRange(0, first.FirstNew, 26), batch);
         batch.Should().Equal(23, 24, 25);
-        second.Should().Be(new SampledBatch(Count: 3, NewCount: 3, FirstNew: 26));
+        second.Should().Be(new BatchSelection(Count: 3, NewCount: 3, FirstNew: 26));
     }
 
     [TestCaseSource(typeof(Samplers), nameof(Samplers.Drawing))]
@@ -41,7 +41,7 @@ public class SamplerRulesTests
 
         var result = Samplers.Make(kind).Sample(new SampleRange(3, 7, 8), batch);
 
-        result.Should().Be(new SampledBatch(Count: 5, NewCount: 1, FirstNew: 8));
+        result.Should().Be(new BatchSelection(Count: 5, NewCount: 1, FirstNew: 8));
         batch[0].Should().Be(7);
         batch[1..5].Should().BeEquivalentTo(new long[] { 3, 4, 5, 6 });
     }
@@ -53,7 +53,7 @@ public class SamplerRulesTests
 
         var result = Samplers.Make(kind, withReplacement: true).Sample(new SampleRange(3, 7, 8), batch);
 
-        result.Should().Be(new SampledBatch(Count: 10, NewCount: 1, FirstNew: 8));
+        result.Should().Be(new BatchSelection(Count: 10, NewCount: 1, FirstNew: 8));
         batch[0].Should().Be(7);
         batch[1..].Should().OnlyContain(index => index >= 3 && index < 7);
     }
@@ -66,7 +66,7 @@ public class SamplerRulesTests
 
         var result = Samplers.Make(kind, withReplacement: withReplacement).Sample(new SampleRange(5, 5, 8), batch);
 
-        result.Should().Be(new SampledBatch(Count: 3, NewCount: 3, FirstNew: 8));
+        result.Should().Be(new BatchSelection(Count: 3, NewCount: 3, FirstNew: 8));
         batch[..3].Should().Equal(5, 6, 7);
     }
 
@@ -76,7 +76,7 @@ public class SamplerRulesTests
     {
         var result = Samplers.Make(kind, alwaysIncludeNew, withReplacement).Sample(new SampleRange(4, 4, 4), new long[10]);
 
-        result.Should().Be(new SampledBatch(Count: 0, NewCount: 0, FirstNew: 4));
+        result.Should().Be(new BatchSelection(Count: 0, NewCount: 0, FirstNew: 4));
     }
 
     [TestCaseSource(typeof(Samplers), nameof(Samplers.Drawing))]
@@ -84,7 +84,7 @@ public class SamplerRulesTests
     {
         var result = Samplers.Make(kind).Sample(new SampleRange(0, 20, 20), new long[10]);
 
-        result.Should().Be(new SampledBatch(Count: 10, NewCount: 0, FirstNew: 20));
+        result.Should().Be(new BatchSelection(Count: 10, NewCount: 0, FirstNew: 20));
     }
 
     [TestCaseSource(typeof(Samplers), nameof(Samplers.Drawing))]
@@ -94,7 +94,7 @@ public class SamplerRulesTests
 
         var result = Samplers.Make(kind, alwaysIncludeNew: false).Sample(new SampleRange(0, 10, 20), batch);
 
-        result.Should().Be(new SampledBatch(Count: 10, NewCount: batch.Count(index => index >= 10), FirstNew: 20));
+        result.Should().Be(new BatchSelection(Count: 10, NewCount: batch.Count(index => index >= 10), FirstNew: 20));
         result.NewCount.Should().BePositive();
         batch.Should().OnlyHaveUniqueItems().And.OnlyContain(index => index >= 0 && index < 20);
     }
@@ -108,7 +108,7 @@ public class SamplerRulesTests
 
         var result = sampler.Sample(new SampleRange(0, 20, 26), batch);
 
-        result.Should().Be(new SampledBatch(Count: 10, NewCount: 6, FirstNew: 26));
+        result.Should().Be(new BatchSelection(Count: 10, NewCount: 6, FirstNew: 26));
         batch[..6].Should().Equal(20, 21, 22, 23, 24, 25);
         batch[6..].Should().OnlyHaveUniqueItems().And.OnlyContain(index => index >= 0 && index < 20);
     }
@@ -206,7 +206,7 @@ public class SamplerRulesTests
     }
 
     private static void CheckRules(
-        SampleRange range, long[] batch, SampledBatch result, string kind, bool alwaysIncludeNew, bool withReplacement, bool shuffle)
+        SampleRange range, long[] batch, BatchSelection result, string kind, bool alwaysIncludeNew, bool withReplacement, bool shuffle)
     {
         var included = alwaysIncludeNew ? (int)Math.Min(range.NewCount, batch.Length) : 0;
         var oldest = kind == "window" ? Math.Max(range.First, range.End - Samplers.WindowSize) : range.First;

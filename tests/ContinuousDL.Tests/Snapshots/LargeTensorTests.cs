@@ -2,11 +2,14 @@ using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Samples;
 using ContinuousDL.Tests.Transport;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
-using ContinuousDL.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -127,7 +130,7 @@ public class LargeTensorTests
         using var source = arange(600, dtype: ScalarType.Int16);
         using var cube = source.view(10, 6, 10);
         using var tensor = cube.transpose(0, 2);
-        var entry = new LayoutEntry("tensor", CoordinateKind.Buffer, ScalarType.Int16, tensor.shape, 100, 600);
+        var entry = new LayoutEntry("tensor", CoordinateKind.Buffer, DType.Int16, tensor.shape, 100, 600);
         TensorSlot slot = throughDevice ? new DeviceTensorSlot(entry, tensor) : new CpuTensorSlot(entry, tensor);
         var digest = slot.ComputeDigest();
         var expected = TestModels.Bytes(tensor);
@@ -151,7 +154,7 @@ public class LargeTensorTests
     [Test]
     public void A_whole_update_of_more_than_2_GiB_is_refused_before_anything_changes()
     {
-        var layout = ModelLayout.Of([("weight", CoordinateKind.Parameter, ScalarType.Float32, new long[] { 1L << 29 })]);
+        var layout = ModelLayout.Of([new("weight", CoordinateKind.Parameter, DType.Float32, new long[] { 1L << 29 })]);
         var check = () => UpdateBuilder.ThrowIfTooLarge(layout);
         check.Should().Throw<NotSupportedException>().WithMessage("*2,147,483,648 bytes*snapshot*");
         var begin = () => new UpdateBuilder().BeginWhole(layout);

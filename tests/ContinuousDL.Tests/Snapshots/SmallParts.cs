@@ -1,4 +1,4 @@
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Tests.Snapshots;
 

@@ -1,9 +1,8 @@
 using System.Buffers.Binary;
 using System.Text;
 using System.Text.Json;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
-using ContinuousDL.Snapshots;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests.Samples;
 using static TorchSharp.torch;
 
@@ -12,10 +11,10 @@ namespace ContinuousDL.Tests.Snapshots;
 /// <summary>Snapshots in the safetensors format come back as they were, whatever the dtypes and shapes; broken ones are refused.</summary>
 public class SnapshotFileTests
 {
-    private static readonly ScalarType[] DTypes =
+    private static readonly DType[] DTypes =
     [
-        ScalarType.Float32, ScalarType.Float64, ScalarType.Float16, ScalarType.BFloat16, ScalarType.Int8, ScalarType.Byte,
-        ScalarType.Int16, ScalarType.Int32, ScalarType.Int64, ScalarType.Bool, ScalarType.ComplexFloat32,
+        DType.Float32, DType.Float64, DType.Float16, DType.BFloat16, DType.Int8, DType.Byte,
+        DType.Int16, DType.Int32, DType.Int64, DType.Bool, DType.ComplexFloat32,
     ];
 
     [Test]
@@ -50,7 +49,7 @@ public class SnapshotFileTests
     {
         using var folder = new TemporaryFolder();
         var path = folder.Write("model.safetensors", [1, 2, 3]);
-        var twice = Described(("w", ScalarType.Float32, [1]), ("w", ScalarType.Float32, [1]));
+        var twice = Described(("w", DType.Float32, [1]), ("w", DType.Float32, [1]));
         twice.Invoking(s => s.Save(path)).Should().Throw<NotSupportedException>().WithMessage("*'w'*");
         File.ReadAllBytes(path).Should().Equal(1, 2, 3);
         Directory.GetFiles(folder.Path).Should().Equal(path);
@@ -87,7 +86,7 @@ public class SnapshotFileTests
         loaded.RunId.Should().Be(Guid.Empty);
         ShouldBeTheSame(loaded, expected);
 
-        using var other = TestModels.Mlp(ScalarType.Float64);
+        using var other = TestModels.Mlp(TorchSharp.torch.ScalarType.Float64);
         FluentActions.Invoking(() => ModelSnapshot.Load(new MemoryStream(file), other)).Should().Throw<ModelMismatchException>().WithMessage("*hidden.weight*Float64*");
         using var larger = TestModels.WithBatchNorm();
         FluentActions.Invoking(() => ModelSnapshot.Load(new MemoryStream(file), larger)).Should().Throw<ModelMismatchException>().WithMessage("*norm.weight*");
@@ -266,11 +265,11 @@ public class SnapshotFileTests
         return Described(run, sequence, tensors);
     }
 
-    private static ModelSnapshot Described(params (string Name, ScalarType DType, long[] Shape)[] tensors) => Described(Guid.NewGuid(), 0, tensors);
+    private static ModelSnapshot Described(params (string Name, DType DType, long[] Shape)[] tensors) => Described(Guid.NewGuid(), 0, tensors);
 
-    private static ModelSnapshot Described(Guid run, long sequence, params (string Name, ScalarType DType, long[] Shape)[] tensors)
+    private static ModelSnapshot Described(Guid run, long sequence, params (string Name, DType DType, long[] Shape)[] tensors)
     {
-        var layout = ModelLayout.Of(tensors.Select((t, i) => (t.Name, i % 3 == 0 ? CoordinateKind.Buffer : CoordinateKind.Parameter, t.DType, t.Shape)));
+        var layout = ModelLayout.Of(tensors.Select((t, i) => new TensorDescription(t.Name, i % 3 == 0 ? CoordinateKind.Buffer : CoordinateKind.Parameter, t.DType, t.Shape)));
         var random = new Random(3);
         var values = layout.Entries.Select(e => new byte[e.Length * e.ElementSize]).ToArray();
         foreach (var tensor in values) random.NextBytes(tensor);

@@ -1,6 +1,5 @@
 using System.Text.Json;
-using ContinuousDL.Deployment;
-using ContinuousDL.Snapshots;
+using ContinuousDL.Replication.Updates;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -1,8 +1,8 @@
 using ContinuousDL.CrashTest;
-using ContinuousDL.Deployment;
 using ContinuousDL.History;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests.Samples;
-using ContinuousDL.UpdateLogs;
 
 namespace ContinuousDL.Tests.Storage;
 

@@ -1,10 +1,9 @@
 using System.Runtime.Versioning;
 using ContinuousDL.History;
+using ContinuousDL.Replication.UpdateLogs;
 using ContinuousDL.Tests.History;
 using ContinuousDL.Tests.Samples;
 using ContinuousDL.Tests.UpdateLogs;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
 
 namespace ContinuousDL.Tests.Storage;
 

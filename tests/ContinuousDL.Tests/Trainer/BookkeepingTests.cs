@@ -1,8 +1,13 @@
 using System.Runtime.InteropServices;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
+using ContinuousDL.Failures;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Residuals;
+using ContinuousDL.Sampling;
+using ContinuousDL.Vectors;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -226,7 +231,7 @@ public class BookkeepingTests
         var lease = replica.Acquire();
         lease.Dispose();
         lease.Dispose();
-        lease.Invoking(l => l.Module).Should().Throw<ObjectDisposedException>();
+        lease.Invoking(l => l.Model).Should().Throw<ObjectDisposedException>();
         for (var step = 0; step < 3; step++)
         {
             using var scope = NewDisposeScope();

@@ -1,7 +1,10 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
+using ContinuousDL.Failures;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
+using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
 using ContinuousDL.Sampling;
 using ContinuousDL.Tests.Samples;
 using TorchSharp;
@@ -90,7 +93,7 @@ public class ModelStateTests
         for (var step = 0; step < 20; step++) StepAndApply(trainer, replica, step);
         AssertIdentical(trainer, replica);
         using var lease = replica.Acquire();
-        TestModels.Bytes(lease.Module.slow.weight).Should().Equal(TestModels.Bytes(model.slow.weight));
+        TestModels.Bytes(lease.Model.slow.weight).Should().Equal(TestModels.Bytes(model.slow.weight));
     }
 
     [TestCaseSource(nameof(Strategies))]

@@ -1,6 +1,10 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
+using ContinuousDL.Failures;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Residuals;
 using TorchSharp;
 using TorchSharp.Modules;

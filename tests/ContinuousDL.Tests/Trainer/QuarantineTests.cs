@@ -1,9 +1,10 @@
 using System.Diagnostics.Metrics;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
+using ContinuousDL.Diagnostics;
+using ContinuousDL.Failures;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
-using ContinuousDL.Quarantine;
 using ContinuousDL.Sampling;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
@@ -551,7 +552,7 @@ public class QuarantineTests
     {
         private readonly UniformSampler rest = new(new SamplerOptions { AlwaysIncludeNew = false });
 
-        public SampledBatch Sample(SampleRange range, Span<long> batch)
+        public BatchSelection Sample(SampleRange range, Span<long> batch)
         {
             var sampled = rest.Sample(range, batch);
             if (batch.Length == 16) batch[0] = range.First;

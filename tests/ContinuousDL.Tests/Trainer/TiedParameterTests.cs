@@ -1,6 +1,8 @@
 using ContinuousDL.Compression;
+using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
+using ContinuousDL.Replicas;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

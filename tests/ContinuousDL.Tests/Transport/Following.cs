@@ -1,7 +1,9 @@
 using System.Diagnostics.Metrics;
-using ContinuousDL.Deployment;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Wire;
 using TorchSharp.Modules;
 
 namespace ContinuousDL.Tests.Transport;
@@ -12,13 +14,13 @@ internal sealed class Following : IAsyncDisposable
     private static readonly ReplicaFollowerOptions Quick = new() { RetryDelay = TimeSpan.FromMilliseconds(1), MaxRetryDelay = TimeSpan.FromMilliseconds(4) };
 
     private readonly CancellationTokenSource stopping = new();
-    private readonly ReplicaFollower<Sequential> follower;
+    private readonly ReplicaFollower follower;
     private readonly Task running;
 
     public Following(
         ModelReplica<Sequential> replica, IUpdateSource source, UpdateCodec? codec = null, IMeterFactory? meters = null, ReplicaFollowerOptions? options = null, TimeProvider? clock = null)
     {
-        follower = new ReplicaFollower<Sequential>(replica, source, options ?? Quick, codec, meterFactory: meters, timeProvider: clock);
+        follower = new ReplicaFollower(replica, source, options ?? Quick, codec, meterFactory: meters, timeProvider: clock);
         follower.StatusChanged += (_, status) =>
         {
             lock (Changes) Changes.Add(status);

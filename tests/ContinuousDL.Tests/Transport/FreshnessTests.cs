@@ -1,6 +1,8 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Wire;
 using Microsoft.Extensions.Time.Testing;
 using TorchSharp.Modules;
 
@@ -153,7 +155,7 @@ public class FreshnessTests
     public void A_silence_out_of_range_is_refused()
     {
         using var replica = Publisher.NewReplica();
-        var make = () => new ReplicaFollower<Sequential>(replica, new ScriptedSource(), new() { MaximumSilence = TimeSpan.Zero });
+        var make = () => new ReplicaFollower(replica, new ScriptedSource(), new() { MaximumSilence = TimeSpan.Zero });
         make.Should().Throw<ArgumentException>().WithMessage("*MaximumSilence*");
     }
 

@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net;
-using ContinuousDL.AspNetCore;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
 
 namespace ContinuousDL.Tests.Transport;
 

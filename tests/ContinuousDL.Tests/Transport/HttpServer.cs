@@ -1,5 +1,5 @@
 using ContinuousDL.AspNetCore;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;

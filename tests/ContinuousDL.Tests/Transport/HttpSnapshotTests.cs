@@ -1,11 +1,10 @@
 using System.Net;
 using ContinuousDL.AspNetCore;
-using ContinuousDL.Deployment;
 using ContinuousDL.Parameters;
-using ContinuousDL.Snapshots;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests.Snapshots;
 using ContinuousDL.Tests.UpdateLogs;
-using ContinuousDL.Transport;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Transport;
@@ -168,7 +167,7 @@ public class HttpSnapshotTests
         using var model = nn.Linear(2048, 2048);
         var tensors = ModelTensors.Of(model);
         await using var server = await HttpServer.Start();
-        await server.Transport.PublishAsync(new ModelSnapshot(tensors.Layout, tensors.Slots, Guid.NewGuid(), 0));
+        await server.Transport.PublishAsync(ModelSnapshot.Of(tensors, Guid.NewGuid(), 0));
         var size = tensors.Layout.SizeInBytes;
         if (!inBatches) server.Client.DefaultRequestHeaders.Accept.ParseAdd(SnapshotImage.MediaType);
         var before = GC.GetTotalAllocatedBytes(precise: true);

@@ -1,9 +1,9 @@
 using System.Net;
 using ContinuousDL.AspNetCore;
-using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Wire;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;

@@ -1,4 +1,4 @@
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
 
 namespace ContinuousDL.Tests.Transport;
 

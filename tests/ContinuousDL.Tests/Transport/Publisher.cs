@@ -1,8 +1,9 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.UpdateLogs;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

@@ -1,7 +1,9 @@
-using ContinuousDL.Deployment;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Samples;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
 using TorchSharp.Modules;
 
 namespace ContinuousDL.Tests.Transport;
@@ -152,11 +154,11 @@ public class RollbackTests
         foreach (var text in new[] { "", "something else", "continuousdl sequences 1\nx 1", $"continuousdl sequences 1\n{Guid.NewGuid()} -1" })
         {
             File.WriteAllText(options.SequenceFile!, text);
-            var make = () => new ReplicaFollower<Sequential>(replica, trainer.Transport, options, codec);
+            var make = () => new ReplicaFollower(replica, trainer.Transport, options, codec);
             make.Should().Throw<InvalidDataException>().WithMessage("*sequences*");
         }
 
-        var without = () => new ReplicaFollower<Sequential>(replica, trainer.Transport, options);
+        var without = () => new ReplicaFollower(replica, trainer.Transport, options);
         without.Should().Throw<ArgumentException>().WithMessage("*SequenceFile*key*");
     }
 

@@ -1,5 +1,5 @@
 using System.Threading.Channels;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
 
 namespace ContinuousDL.Tests.Transport;
 

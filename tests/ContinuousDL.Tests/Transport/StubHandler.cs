@@ -1,6 +1,6 @@
 using System.Net;
 using System.Web;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
 
 namespace ContinuousDL.Tests.Transport;
 

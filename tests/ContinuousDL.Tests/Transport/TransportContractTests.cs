@@ -1,10 +1,10 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Samples;
 using ContinuousDL.Tests.UpdateLogs;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
-using ContinuousDL.Wire;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Transport;
@@ -30,7 +30,7 @@ public class TransportContractTests(string kind)
         memory = new InMemoryUpdateTransport(capacity: 8);
         publisher = kind == "memory" ? memory : log;
         source = kind switch { "memory" => memory, "log" => log, _ => new DirectoryUpdateSource(folder.Path, TimeSpan.FromMilliseconds(1)) };
-        states = new PublishedStates(1, ModelLayout.Of([("weight", CoordinateKind.Parameter, ScalarType.Float32, [2000])]));
+        states = new PublishedStates(1, ModelLayout.Of([new("weight", CoordinateKind.Parameter, DType.Float32, [2000])]));
     }
 
     [TearDown]

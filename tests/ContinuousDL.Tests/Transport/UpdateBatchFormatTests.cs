@@ -1,5 +1,5 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Transport;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Updates;
 using CsCheck;
 
 namespace ContinuousDL.Tests.Transport;

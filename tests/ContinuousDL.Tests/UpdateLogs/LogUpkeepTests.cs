@@ -1,7 +1,7 @@
-using ContinuousDL.Deployment;
+using ContinuousDL.Diagnostics;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
 using ContinuousDL.Tests.Samples;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
 using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.Tests.UpdateLogs;

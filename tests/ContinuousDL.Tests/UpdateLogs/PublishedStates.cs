@@ -1,5 +1,5 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.UpdateLogs;
@@ -17,10 +17,10 @@ internal sealed class PublishedStates
         RunId = new Guid(bytes);
         layout ??= ModelLayout.Of(
         [
-            ("weight", CoordinateKind.Parameter, ScalarType.Float32, [20, 30]),
-            ("half", CoordinateKind.Parameter, ScalarType.BFloat16, [40]),
-            ("empty", CoordinateKind.Parameter, ScalarType.Float32, [0]),
-            ("count", CoordinateKind.Buffer, ScalarType.Int64, []),
+            new("weight", CoordinateKind.Parameter, DType.Float32, [20, 30]),
+            new("half", CoordinateKind.Parameter, DType.BFloat16, [40]),
+            new("empty", CoordinateKind.Parameter, DType.Float32, [0]),
+            new("count", CoordinateKind.Buffer, DType.Int64, []),
         ]);
         var values = layout.Entries.Select(e => new byte[e.Length * e.ElementSize]).ToArray();
         foreach (var tensor in values) random.NextBytes(tensor);

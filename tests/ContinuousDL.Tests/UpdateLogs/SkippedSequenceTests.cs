@@ -1,9 +1,9 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Samples;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
-using ContinuousDL.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -39,7 +39,7 @@ public class SkippedSequenceTests
         using var update = trainer.ContinueFrom(log.HeadSnapshot());
         log.Append(update!).Should().BeTrue();
         log.Append(update!).Should().BeFalse();
-        log.Head.Should().Be(new UpdateLogHead(trainer.Deployed.RunId, 3, trainer.Deployed.Digest));
+        log.Head.Should().Be(new NewestState(trainer.Deployed.RunId, 3, trainer.Deployed.Digest));
     }
 
     [Test]

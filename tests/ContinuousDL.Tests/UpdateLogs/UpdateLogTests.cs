@@ -1,9 +1,9 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.Samples;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
-using ContinuousDL.Wire;
 
 namespace ContinuousDL.Tests.UpdateLogs;
 
@@ -42,12 +42,12 @@ public class UpdateLogTests
         using (var log = Start(states))
         {
             Append(log, states, 20);
-            log.Head.Should().Be(new UpdateLogHead(states.RunId, 27, states.Newest.StateDigest));
+            log.Head.Should().Be(new NewestState(states.RunId, 27, states.Newest.StateDigest));
         }
 
         using var reopened = Open();
         reopened.BytesCut.Should().Be(0);
-        reopened.Head.Should().Be(new UpdateLogHead(states.RunId, 27, states.Newest.StateDigest));
+        reopened.Head.Should().Be(new NewestState(states.RunId, 27, states.Newest.StateDigest));
         reopened.OldestSequence.Should().Be(7);
         PublishedStates.ShouldBeTheSame(reopened.HeadSnapshot(), states.Newest);
         foreach (var (sequence, state) in states.States) PublishedStates.ShouldBeTheSame(reopened.StateAt(sequence), state);
@@ -287,10 +287,10 @@ public class UpdateLogTests
         log.WriteSnapshot(states.Newest);
         log.OldestSequence.Should().Be(7);
         Append(log, states, 1);
-        Reopened(log).Should().Be(log.Head).And.Be(new UpdateLogHead(states.RunId, 8, states.Newest.StateDigest));
+        Reopened(log).Should().Be(log.Head).And.Be(new NewestState(states.RunId, 8, states.Newest.StateDigest));
 
         using var restarted = Open();
-        var other = new PublishedStates(2, ModelLayout.Of([("other", CoordinateKind.Parameter, TorchSharp.torch.ScalarType.Float32, [5])]));
+        var other = new PublishedStates(2, ModelLayout.Of([new("other", CoordinateKind.Parameter, DType.Float32, [5])]));
         restarted.WriteSnapshot(other.Newest);
         restarted.Append(other.Next()).Should().BeTrue();
         restarted.ReadFrom(states.RunId, 8).Snapshot!.RunId.Should().Be(other.RunId);
@@ -338,7 +338,7 @@ public class UpdateLogTests
     [Test]
     public void ReadFrom_gives_the_snapshot_where_nearly_everything_has_changed()
     {
-        var states = new PublishedStates(1, ModelLayout.Of([("weight", CoordinateKind.Parameter, TorchSharp.torch.ScalarType.Float32, [20_000])]));
+        var states = new PublishedStates(1, ModelLayout.Of([new("weight", CoordinateKind.Parameter, DType.Float32, [20_000])]));
         using var log = Start(states, new UpdateLogOptions { CompactAutomatically = false });
         Append(log, states, 20, coordinates: 10_000);
         log.ReadFrom(states.RunId, 0).Snapshot.Should().BeNull("there is no newer one");
@@ -591,7 +591,7 @@ public class UpdateLogTests
                         break;
                 }
 
-                log.Head.Should().Be(new UpdateLogHead(states.RunId, states.Newest.Sequence, states.Newest.StateDigest));
+                log.Head.Should().Be(new NewestState(states.RunId, states.Newest.Sequence, states.Newest.StateDigest));
             }
 
             log.Compact();
@@ -644,7 +644,7 @@ public class UpdateLogTests
     private UpdateLog Open(UpdateLogOptions? options = null, string subfolder = "") =>
         UpdateLog.Open(Path.Combine(folder.Path, subfolder), options ?? new UpdateLogOptions { FlushOnAppend = false });
 
-    private UpdateLogHead? Reopened(UpdateLog log)
+    private NewestState? Reopened(UpdateLog log)
     {
         log.Dispose();
         using var reopened = Open();

@@ -1,4 +1,4 @@
-using ContinuousDL.Wire;
+using ContinuousDL.Replication.Wire;
 
 namespace ContinuousDL.Tests.Wire;
 

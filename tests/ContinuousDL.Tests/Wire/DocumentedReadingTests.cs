@@ -2,10 +2,8 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.IO.Hashing;
 using System.Text.Json;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
-using static TorchSharp.torch;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Wire;
 
 namespace ContinuousDL.Tests.Wire;
 
@@ -18,7 +16,7 @@ public class DocumentedReadingTests
     [TestCase(DeployedValuePrecision.Float16)]
     public void Old_values_are_not_rounded_whatever_the_precision(DeployedValuePrecision precision)
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 400));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 400));
         var (before, after) = WireValues.Trained(model.Layout, new Random(1), precision);
         model.Load(before, sequence: 7);
         using var update = model.Update(after, [.. Enumerable.Range(0, 150)]);
@@ -40,7 +38,7 @@ public class DocumentedReadingTests
     [Test]
     public void Class_0_stands_for_the_old_value_rounded_to_the_format()
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 400));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 400));
         var before = Floats(Enumerable.Repeat(1.0009765f, 400));
         var after = Floats(Enumerable.Repeat(DeployedValuePrecision.BFloat16.Round(1.0009765f), 400));
         model.Load(before, sequence: 7);
@@ -58,7 +56,7 @@ public class DocumentedReadingTests
     [Test]
     public void A_float16_NaN_keeps_sign_and_fraction_and_becomes_quiet_in_float32()
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 400));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 400));
         model.Load(new byte[1600], sequence: 7);
         using var update = model.Update(Floats(Enumerable.Repeat(float.NegativeInfinity, 400)), [3]);
         var message = Codec.Encode(update);
@@ -79,7 +77,7 @@ public class DocumentedReadingTests
     [TestCase(4, 5)]
     public void The_real_part_of_a_complex_number_is_the_low_half_of_the_integer(int changedByte, int expectedBytesOfTheChange)
     {
-        using var model = new WireModel((ScalarType.ComplexFloat32, CoordinateKind.Buffer, 400));
+        using var model = new WireModel((DType.ComplexFloat32, CoordinateKind.Buffer, 400));
         var before = Floats(Enumerable.Range(0, 800).Select(i => i % 2 == 0 ? 1.5f : -2f));
         var after = before.ToArray();
         after[(8 * 5) + changedByte] ^= 1;
@@ -97,7 +95,7 @@ public class DocumentedReadingTests
     [TestCase(float.NaN)]
     public void A_class_other_than_39_on_an_old_value_that_is_not_finite_is_refused(float old)
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 400));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 400));
         model.Load(Floats(Enumerable.Repeat(1.1f, 400)), sequence: 7);
         using var update = model.Update(Floats(Enumerable.Repeat(1.3f, 400)), [3]);
         var message = Codec.Encode(update);
@@ -113,7 +111,7 @@ public class DocumentedReadingTests
     public void The_metadata_of_a_snapshot_are_what_the_document_says()
     {
         using var signing = UpdateSigning.HmacSha256("the key of the snapshots' tests"u8);
-        using var model = new WireModel((ScalarType.Float64, CoordinateKind.Parameter, 3), (ScalarType.ComplexFloat32, CoordinateKind.Buffer, 2), (ScalarType.Int8, CoordinateKind.Buffer, 5));
+        using var model = new WireModel((DType.Float64, CoordinateKind.Parameter, 3), (DType.ComplexFloat32, CoordinateKind.Buffer, 2), (DType.Int8, CoordinateKind.Buffer, 5));
         var values = WireValues.Any(model.Layout, new Random(3));
         model.Load(values, sequence: 12_345);
         var snapshot = new UpdateCodec(new UpdateCodecOptions { Signing = signing }).Sign(model.State.CreateSnapshot());

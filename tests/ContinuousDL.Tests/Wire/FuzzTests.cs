@@ -1,10 +1,11 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.IO.Hashing;
-using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
-using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -69,7 +70,7 @@ public class FuzzTests
     [Test]
     public void Hostile_messages_of_all_dtypes_are_refused()
     {
-        var dtypes = new[] { ScalarType.Float32, ScalarType.Float64, ScalarType.BFloat16, ScalarType.Float16, ScalarType.ComplexFloat32, ScalarType.Bool, ScalarType.Int16, ScalarType.Int32, ScalarType.Int64 };
+        var dtypes = new[] { DType.Float32, DType.Float64, DType.BFloat16, DType.Float16, DType.ComplexFloat32, DType.Bool, DType.Int16, DType.Int32, DType.Int64 };
         using var model = new WireModel([.. dtypes.Select((d, i) => (d, (CoordinateKind)(i % 2), 40))]);
         var random = new Random(Seed);
         var codec = new UpdateCodec();

@@ -1,6 +1,5 @@
-using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
-using static TorchSharp.torch;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Wire;
 
 namespace ContinuousDL.Tests.Wire;
 
@@ -18,10 +17,10 @@ public class GoldenMessageTests
     public void Messages_are_what_they_have_always_been(string name, string expected)
     {
         using var model = new WireModel(
-            (ScalarType.Float32, CoordinateKind.Parameter, 12),
-            (ScalarType.BFloat16, CoordinateKind.Parameter, 4),
-            (ScalarType.Float32, CoordinateKind.Buffer, 3),
-            (ScalarType.Int64, CoordinateKind.Buffer, 1));
+            (DType.Float32, CoordinateKind.Parameter, 12),
+            (DType.BFloat16, CoordinateKind.Parameter, 4),
+            (DType.Float32, CoordinateKind.Buffer, 3),
+            (DType.Int64, CoordinateKind.Buffer, 1));
         var before = Values(0.25f, -1.5f, 1e-3f, 41);
         var after = Values(0.2513f, -1.49f, 0.0126f, 42);
         if (name == "rounded") Round(after);

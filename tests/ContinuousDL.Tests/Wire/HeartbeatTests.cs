@@ -1,8 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
-using ContinuousDL.Transport;
-using ContinuousDL.UpdateLogs;
-using ContinuousDL.Wire;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.Wire;
 using Microsoft.Extensions.Time.Testing;
 
 namespace ContinuousDL.Tests.Wire;
@@ -65,16 +64,16 @@ public class HeartbeatTests
         var clock = new FakeTimeProvider();
         using var signing = UpdateSigning.HmacSha256(new byte[32]);
         var codec = new UpdateCodec(new() { Signing = signing });
-        UpdateLogHead? head = null;
+        NewestState? head = null;
         var signer = new HeartbeatSigner(codec, () => head, TimeSpan.FromSeconds(60), clock);
         signer.Sign().Should().BeNull();
-        head = new UpdateLogHead(Example.RunId, 1, 2);
+        head = new NewestState(Example.RunId, 1, 2);
         var first = codec.ReadHeartbeat(signer.Sign());
         first.Should().Be(new UpdateHeartbeat(Example.RunId, 1, 2, clock.GetUtcNow(), clock.GetUtcNow().AddSeconds(60)));
         codec.ReadHeartbeat(signer.Sign()).Should().Be(first);
         clock.Advance(TimeSpan.FromSeconds(7));
         codec.ReadHeartbeat(signer.Sign()).ExpiresAt.Should().Be(clock.GetUtcNow().AddSeconds(60));
-        head = new UpdateLogHead(Example.RunId, 2, 3);
+        head = new NewestState(Example.RunId, 2, 3);
         codec.ReadHeartbeat(signer.Sign()).Sequence.Should().Be(2);
     }
 

@@ -1,16 +1,14 @@
 using System.Security.Cryptography;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Wire;
 using ContinuousDL.Tests.UpdateLogs;
-using ContinuousDL.Wire;
-using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Wire;
 
 /// <summary>While one key takes another's place, what either signed is right, and it can be told which one it was.</summary>
 public class KeyRotationTests
 {
-    private static readonly ModelLayout Layout = ModelLayout.Of([("weight", CoordinateKind.Parameter, ScalarType.Float32, [2000])]);
+    private static readonly ModelLayout Layout = ModelLayout.Of([new("weight", CoordinateKind.Parameter, DType.Float32, [2000])]);
 
     [Test]
     public void What_any_trusted_key_signed_is_right_and_its_name_is_told()

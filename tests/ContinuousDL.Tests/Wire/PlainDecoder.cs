@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.Numerics;
-using ContinuousDL.Parameters;
+using ContinuousDL.Replication.Models;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Wire;
@@ -12,7 +12,7 @@ internal sealed class PlainDecoder
     private readonly byte[] message;
     private readonly ModelLayout layout;
     private readonly byte[] state;
-    private readonly Dictionary<(CoordinateKind, ScalarType), Model> models = [];
+    private readonly Dictionary<(CoordinateKind, DType), Model> models = [];
     private int position;
     private int flags;
 
@@ -115,7 +115,7 @@ internal sealed class PlainDecoder
     /// <summary>Reads the values of a run of tensors of one kind and dtype.</summary>
     private void ReadRun(LayoutEntry first, int[] coordinates)
     {
-        var isFloat = first.DType is ScalarType.Float32 or ScalarType.Float64 or ScalarType.BFloat16 or ScalarType.Float16;
+        var isFloat = first.DType is DType.Float32 or DType.Float64 or DType.BFloat16 or DType.Float16;
         if (!models.TryGetValue((first.Kind, first.DType), out var model)) models[(first.Kind, first.DType)] = model = ReadModel(isFloat);
         foreach (var block in coordinates.Chunk(1024))
         {
@@ -195,11 +195,11 @@ internal sealed class PlainDecoder
     {
         var format = (entry.DType, entry.Kind, (flags >> 3) & 3) switch
         {
-            (ScalarType.Float32, CoordinateKind.Parameter, 1) or (ScalarType.BFloat16, _, _) => ScalarType.BFloat16,
-            (ScalarType.Float32, CoordinateKind.Parameter, 2) or (ScalarType.Float16, _, _) => ScalarType.Float16,
+            (DType.Float32, CoordinateKind.Parameter, 1) or (DType.BFloat16, _, _) => DType.BFloat16,
+            (DType.Float32, CoordinateKind.Parameter, 2) or (DType.Float16, _, _) => DType.Float16,
             _ => entry.DType,
         };
-        var width = format switch { ScalarType.Float32 => 32, ScalarType.Float64 => 64, _ => 16 };
+        var width = format switch { DType.Float32 => 32, DType.Float64 => 64, _ => 16 };
         var infinity = Round(format, double.PositiveInfinity);
         var classes = coordinates.Select(_ => (Symbol: ReadSymbol(model), Negative: Bits(1) == 1)).ToArray();
         var (lower, count, numbers) = (new BigInteger[classes.Length], new BigInteger[classes.Length], new BigInteger[classes.Length]);
@@ -222,7 +222,7 @@ internal sealed class PlainDecoder
                 0 => start,
                 1 => start + 1,
                 39 => Order(infinity, width),
-                _ => BigInteger.Max(start + 1, Order(Round(format, entry.DType == ScalarType.Float64 ? a + model.Sizes[s] : (float)a + model.Sizes[s]), width)),
+                _ => BigInteger.Max(start + 1, Order(Round(format, entry.DType == DType.Float64 ? a + model.Sizes[s] : (float)a + model.Sizes[s]), width)),
             };
             lower[j] = Boundary(symbol);
             count[j] = Boundary(symbol + 1) - lower[j];
@@ -252,18 +252,18 @@ internal sealed class PlainDecoder
     }
 
     /// <summary>The bits of the nearest value of a format; −0 stays −0.</summary>
-    private static ulong Round(ScalarType format, double value)
+    private static ulong Round(DType format, double value)
     {
-        if (format == ScalarType.Float64) return BitConverter.DoubleToUInt64Bits(value);
-        if (format == ScalarType.Float16) return BitConverter.HalfToUInt16Bits((Half)(float)value);
+        if (format == DType.Float64) return BitConverter.DoubleToUInt64Bits(value);
+        if (format == DType.Float16) return BitConverter.HalfToUInt16Bits((Half)(float)value);
         var bits = BitConverter.SingleToUInt32Bits((float)value);
-        return format == ScalarType.Float32 ? bits : (bits >> 16) + ((bits & 0xffff) + ((bits >> 16) & 1) > 0x8000 ? 1u : 0);
+        return format == DType.Float32 ? bits : (bits >> 16) + ((bits & 0xffff) + ((bits >> 16) & 1) > 0x8000 ? 1u : 0);
     }
 
-    private static ulong Store(ScalarType dtype, ScalarType format, ulong code) => (dtype, format) switch
+    private static ulong Store(DType dtype, DType format, ulong code) => (dtype, format) switch
     {
-        (ScalarType.Float32, ScalarType.BFloat16) => code << 16,
-        (ScalarType.Float32, ScalarType.Float16) => BitConverter.SingleToUInt32Bits((float)BitConverter.UInt16BitsToHalf((ushort)code)),
+        (DType.Float32, DType.BFloat16) => code << 16,
+        (DType.Float32, DType.Float16) => BitConverter.SingleToUInt32Bits((float)BitConverter.UInt16BitsToHalf((ushort)code)),
         _ => code,
     };
 

@@ -3,8 +3,10 @@ using System.IO.Hashing;
 using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
-using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

@@ -1,23 +1,22 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
-using ContinuousDL.Wire;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using CsCheck;
-using static TorchSharp.torch;
 
 namespace ContinuousDL.Tests.Wire;
 
 /// <summary>What a message carries is the update, bit for bit, whatever the values are; to the library and to who reads by the document.</summary>
 public class RoundTripTests
 {
-    private static readonly ScalarType[] DTypes =
+    private static readonly DType[] DTypes =
     [
-        ScalarType.Float32, ScalarType.Float64, ScalarType.BFloat16, ScalarType.Float16, ScalarType.ComplexFloat32,
-        ScalarType.Byte, ScalarType.Int8, ScalarType.Bool, ScalarType.Int16, ScalarType.Int32, ScalarType.Int64,
+        DType.Float32, DType.Float64, DType.BFloat16, DType.Float16, DType.ComplexFloat32,
+        DType.Byte, DType.Int8, DType.Bool, DType.Int16, DType.Int32, DType.Int64,
     ];
 
     private static readonly double[] Densities = [0, 0.01, 0.3, 0.6, 0.95, 1];
 
-    private static readonly Gen<(ScalarType, CoordinateKind, int)> Entry = Gen.Select(
+    private static readonly Gen<(DType, CoordinateKind, int)> Entry = Gen.Select(
         Gen.Int[0, DTypes.Length - 1].Select(i => DTypes[i]),
         Gen.Bool.Select(isBuffer => isBuffer ? CoordinateKind.Buffer : CoordinateKind.Parameter),
         Gen.OneOf(Gen.Int[0, 5], Gen.Int[1, 300]));
@@ -54,7 +53,7 @@ public class RoundTripTests
     [TestCase(100_000)]
     public void Changes_that_a_selection_by_size_picks_are_carried(int count)
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 200_000), (ScalarType.Float32, CoordinateKind.Buffer, 300));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 200_000), (DType.Float32, CoordinateKind.Buffer, 300));
         var random = new Random(count);
         var (before, after) = WireValues.Trained(model.Layout, random);
         model.Load(before, sequence: 7);
@@ -66,23 +65,23 @@ public class RoundTripTests
     [Test]
     public void Clusters_of_coordinates_far_apart_are_carried()
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 3_000_000));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 3_000_000));
         var (before, after) = WireValues.Trained(model.Layout, new Random(1));
         model.Load(before, sequence: 7);
         using var update = model.Update(after, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2_500_000, 2_500_001, 2_999_998, 2_999_999]);
         AssertCarried(model, update);
     }
 
-    [TestCase(ScalarType.Float32)]
-    [TestCase(ScalarType.Float64)]
-    [TestCase(ScalarType.BFloat16)]
-    [TestCase(ScalarType.Float16)]
-    public void Values_of_several_blocks_and_tensors_are_carried(ScalarType dtype)
+    [TestCase(DType.Float32)]
+    [TestCase(DType.Float64)]
+    [TestCase(DType.BFloat16)]
+    [TestCase(DType.Float16)]
+    public void Values_of_several_blocks_and_tensors_are_carried(DType dtype)
     {
         // The second run of the dtype uses the model of the first.
         using var model = new WireModel(
-            (dtype, CoordinateKind.Parameter, 1_000), (ScalarType.Int32, CoordinateKind.Parameter, 0), (dtype, CoordinateKind.Parameter, 1_100),
-            (ScalarType.Int64, CoordinateKind.Parameter, 5), (dtype, CoordinateKind.Parameter, 30));
+            (dtype, CoordinateKind.Parameter, 1_000), (DType.Int32, CoordinateKind.Parameter, 0), (dtype, CoordinateKind.Parameter, 1_100),
+            (DType.Int64, CoordinateKind.Parameter, 5), (dtype, CoordinateKind.Parameter, 30));
         var random = new Random(1);
         var before = WireValues.Any(model.Layout, random);
         model.Load(before, sequence: 7);
@@ -98,7 +97,7 @@ public class RoundTripTests
     [TestCase(DeployedValuePrecision.Float16)]
     public void Rounded_values_of_parameters_are_carried_in_16_bits(DeployedValuePrecision precision)
     {
-        using var model = new WireModel((ScalarType.Float32, CoordinateKind.Parameter, 5_000), (ScalarType.Float32, CoordinateKind.Buffer, 100));
+        using var model = new WireModel((DType.Float32, CoordinateKind.Parameter, 5_000), (DType.Float32, CoordinateKind.Buffer, 100));
         var (before, after) = WireValues.Trained(model.Layout, new Random(1), precision);
         model.Load(before, sequence: 7);
         using var update = model.Update(after, [.. Enumerable.Range(0, 2_500).Select(i => 2 * i), .. Enumerable.Range(5_000, 100)]);

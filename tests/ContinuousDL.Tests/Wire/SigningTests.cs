@@ -1,7 +1,9 @@
 using System.Security.Cryptography;
-using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

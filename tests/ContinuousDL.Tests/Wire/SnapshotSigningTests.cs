@@ -1,9 +1,12 @@
 using System.Security.Cryptography;
 using System.Text;
-using ContinuousDL.Deployment;
 using ContinuousDL.Optimization;
-using ContinuousDL.Transport;
-using ContinuousDL.Wire;
+using ContinuousDL.Replicas;
+using ContinuousDL.Replication.Replicas;
+using ContinuousDL.Replication.Transport;
+using ContinuousDL.Replication.UpdateLogs;
+using ContinuousDL.Replication.Updates;
+using ContinuousDL.Replication.Wire;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -74,7 +77,7 @@ public class SnapshotSigningTests
         using var untrained = TestModels.Mlp();
         using var replica = new ModelReplica<Sequential>(() => TestModels.Mlp(), ModelSnapshot.Of(untrained));
         var before = replica.Digest;
-        using var follower = new ReplicaFollower<Sequential>(replica, transport, new() { RetryDelay = TimeSpan.FromMilliseconds(1) }, keys.Replica);
+        using var follower = new ReplicaFollower(replica, transport, new() { RetryDelay = TimeSpan.FromMilliseconds(1) }, keys.Replica);
         var settled = new TaskCompletionSource<ReplicaStatus>(TaskCreationOptions.RunContinuationsAsynchronously);
         follower.StatusChanged += (_, status) =>
         {

@@ -1,19 +1,18 @@
 using System.Buffers;
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
-using static TorchSharp.torch;
+using ContinuousDL.Replication.Models;
+using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL.Tests.Wire;
 
 /// <summary>A model's state in memory, of any dtypes, and updates that lead from one to another.</summary>
 internal sealed class WireModel : IDisposable
 {
-    private readonly ModelTensors tensors;
+    private readonly ModelArrays tensors;
 
-    public WireModel(params (ScalarType DType, CoordinateKind Kind, int Length)[] entries)
+    public WireModel(params (DType DType, CoordinateKind Kind, int Length)[] entries)
     {
-        Layout = ModelLayout.Of(entries.Select((e, i) => ($"tensor{i}", e.Kind, e.DType, new long[] { e.Length })));
-        tensors = ModelTensors.Allocate(Layout);
+        Layout = ModelLayout.Of(entries.Select((e, i) => new TensorDescription($"tensor{i}", e.Kind, e.DType, [e.Length])));
+        tensors = new ModelArrays(Layout);
         State = new ModelState(tensors);
     }
 
@@ -33,10 +32,10 @@ internal sealed class WireModel : IDisposable
     public byte[] Values()
     {
         var result = new List<byte>();
-        foreach (var slot in tensors.Slots)
+        for (var t = 0; t < Layout.Entries.Count; t++)
         {
-            var values = new byte[slot.Entry.Length * slot.Entry.ElementSize];
-            slot.ReadAll(values);
+            var values = new byte[Layout.Entries[t].SizeInBytes];
+            tensors.ReadRange(t, 0, values);
             result.AddRange(values);
         }
 

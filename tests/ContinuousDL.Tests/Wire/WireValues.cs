@@ -1,6 +1,4 @@
-using ContinuousDL.Deployment;
-using ContinuousDL.Parameters;
-using static TorchSharp.torch;
+using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Tests.Wire;
 
@@ -64,7 +62,7 @@ internal static class WireValues
 
     private static double Round(double value, Random random) => random.Next(2) == 0 ? BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits((float)value) & 0xffff0000) : (float)(Half)value;
 
-    private static byte[] Any(ScalarType dtype, int size, Random random, int mode)
+    private static byte[] Any(DType dtype, int size, Random random, int mode)
     {
         var bytes = new byte[size];
         if (mode == 0) random.NextBytes(bytes);
@@ -73,17 +71,17 @@ internal static class WireValues
         return bytes;
     }
 
-    private static double ToDouble(ScalarType dtype, ReadOnlySpan<byte> bytes) => Scalars.ToDouble(dtype, Scalars.Load(bytes, 0, bytes.Length));
+    private static double ToDouble(DType dtype, ReadOnlySpan<byte> bytes) => Scalars.ToDouble(dtype, Scalars.Load(bytes, 0, bytes.Length));
 
-    private static void Convert(ScalarType dtype, double value, Span<byte> bytes)
+    private static void Convert(DType dtype, double value, Span<byte> bytes)
     {
         var bits = dtype switch
         {
-            ScalarType.Float32 or ScalarType.ComplexFloat32 => BitConverter.SingleToUInt32Bits((float)value),
-            ScalarType.Float64 => BitConverter.DoubleToUInt64Bits(value),
-            ScalarType.Float16 => BitConverter.HalfToUInt16Bits((Half)value),
-            ScalarType.BFloat16 => BitConverter.SingleToUInt32Bits((float)value) >> 16,
-            ScalarType.Bool => value > 0 ? 1ul : 0,
+            DType.Float32 or DType.ComplexFloat32 => BitConverter.SingleToUInt32Bits((float)value),
+            DType.Float64 => BitConverter.DoubleToUInt64Bits(value),
+            DType.Float16 => BitConverter.HalfToUInt16Bits((Half)value),
+            DType.BFloat16 => BitConverter.SingleToUInt32Bits((float)value) >> 16,
+            DType.Bool => value > 0 ? 1ul : 0,
             _ => unchecked((ulong)(long)(double.IsFinite(value) ? Math.Clamp(value, -1e18, 1e18) : 0)),
         };
         Scalars.Store(bytes, 0, bytes.Length, bits);
