@@ -5,7 +5,7 @@ using ContinuousDL.Replication.UpdateLogs;
 var (folder, sequence) = (args[0], long.Parse(args[1]));
 using var stopping = new CancellationTokenSource(TimeSpan.FromMinutes(1));
 using var replica = new MemoryReplica();
-using var source = new DirectoryUpdateSource(folder);
+var source = new DirectoryUpdateSource(folder);
 using var follower = new ReplicaFollower(replica, source);
 var caughtUp = new TaskCompletionSource();
 follower.StatusChanged += (_, status) =>
