@@ -1,24 +1,19 @@
 using ContinuousDL.AspNetCore;
 using ContinuousDL.Replication.Transport;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.Tests.Transport;
 
-/// <summary>A server on a free port of this machine.</summary>
+/// <summary>A server of updates that a test publishes, on a free port of this machine, with a client.</summary>
 internal sealed class HttpServer : IAsyncDisposable
 {
-    private readonly WebApplication app;
+    private readonly UpdateServer server;
 
-    private HttpServer(WebApplication app, InMemoryUpdateTransport transport)
+    private HttpServer(UpdateServer server, InMemoryUpdateTransport transport)
     {
-        this.app = app;
+        this.server = server;
         Transport = transport;
-        Client = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()) };
+        Client = new HttpClient { BaseAddress = new Uri(server.Address, "/") };
     }
 
     public InMemoryUpdateTransport Transport { get; }
@@ -27,15 +22,8 @@ internal sealed class HttpServer : IAsyncDisposable
 
     public static async Task<HttpServer> Start(UpdateEndpointOptions? options = null)
     {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.UseUrls("http://127.0.0.1:0");
-        var app = builder.Build();
         var transport = new InMemoryUpdateTransport();
-        app.MapModelUpdates("/updates", transport, options);
-        app.MapGet("/text", () => "text");
-        await app.StartAsync();
-        return new HttpServer(app, transport);
+        return new HttpServer(await UpdateServer.StartAsync(transport, options, pipeline: app => app.MapGet("/text", () => "text")), transport);
     }
 
     /// <summary>A source that asks the server.</summary>
@@ -48,8 +36,7 @@ internal sealed class HttpServer : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await app.StopAsync();
-        await app.DisposeAsync();
+        await server.DisposeAsync();
         Transport.Dispose();
     }
 }

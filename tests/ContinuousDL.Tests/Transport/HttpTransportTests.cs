@@ -1,15 +1,8 @@
 using System.Net;
-using ContinuousDL.AspNetCore;
 using ContinuousDL.Optimization;
 using ContinuousDL.Replicas;
 using ContinuousDL.Replication.Transport;
 using ContinuousDL.Replication.Wire;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Logging;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -23,7 +16,7 @@ public class HttpTransportTests
     [Test]
     public async Task A_replica_starts_follows_and_resumes_over_http()
     {
-        await using var server = await Server.Start();
+        await using var server = await HttpServer.Start();
         using var trainer = new Trainer(server.Transport);
         var source = server.Source();
 
@@ -49,7 +42,7 @@ public class HttpTransportTests
     [Test]
     public async Task A_request_waits_until_there_is_something_new()
     {
-        await using var server = await Server.Start();
+        await using var server = await HttpServer.Start();
         using var trainer = new Trainer(server.Transport);
         var waiting = server.Source().ReceiveAsync(trainer.Proactive.Deployed.RunId, 0).AsTask();
         await server.Client.GetAsync("/updates?run=x");
@@ -61,7 +54,7 @@ public class HttpTransportTests
     [Test]
     public async Task A_request_that_waits_for_nothing_is_answered_with_what_there_is()
     {
-        await using var server = await Server.Start();
+        await using var server = await HttpServer.Start();
         using var trainer = new Trainer(server.Transport);
         var run = trainer.Proactive.Deployed.RunId;
         using var nothing = await server.Client.GetAsync($"/updates?run={run}&sequence=0&wait=0");
@@ -79,7 +72,7 @@ public class HttpTransportTests
     [TestCase("wait=NaN")]
     public async Task A_query_that_makes_no_sense_is_refused(string query)
     {
-        await using var server = await Server.Start();
+        await using var server = await HttpServer.Start();
         using var answer = await server.Client.GetAsync($"/updates?{query}");
         answer.StatusCode.Should().Be(HttpStatusCode.BadRequest);
         (await answer.Content.ReadAsStringAsync()).Should().Contain(query.Split('=')[0]);
@@ -88,7 +81,7 @@ public class HttpTransportTests
     [Test]
     public async Task Cancelling_ends_the_wait()
     {
-        await using var server = await Server.Start();
+        await using var server = await HttpServer.Start();
         using var trainer = new Trainer(server.Transport);
         using var cancellation = new CancellationTokenSource();
         var waiting = server.Source().ReceiveAsync(trainer.Proactive.Deployed.RunId, 0, cancellation.Token).AsTask();
@@ -99,7 +92,7 @@ public class HttpTransportTests
     [Test]
     public async Task A_server_that_is_gone_or_has_no_updates_there_is_an_IOException()
     {
-        var server = await Server.Start();
+        var server = await HttpServer.Start();
         var elsewhere = new HttpUpdateSource(server.Client, new Uri("/elsewhere", UriKind.Relative));
         await elsewhere.Invoking(s => s.ReceiveAsync(Guid.Empty, 0).AsTask()).Should().ThrowAsync<IOException>().WithMessage("*404*");
         var wrong = new HttpUpdateSource(server.Client, new Uri("/text", UriKind.Relative));
@@ -125,45 +118,6 @@ public class HttpTransportTests
         using var client = new HttpClient();
         var make = () => new HttpUpdateSource(client, new Uri("http://localhost/updates"), new() { Wait = TimeSpan.FromSeconds(-1) });
         make.Should().Throw<ArgumentException>().WithMessage("*Wait*");
-    }
-
-    /// <summary>A server on a free port of this machine.</summary>
-    private sealed class Server : IAsyncDisposable
-    {
-        private readonly WebApplication app;
-
-        private Server(WebApplication app, InMemoryUpdateTransport transport)
-        {
-            this.app = app;
-            Transport = transport;
-            Client = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()) };
-        }
-
-        public InMemoryUpdateTransport Transport { get; }
-
-        public HttpClient Client { get; }
-
-        public static async Task<Server> Start()
-        {
-            var builder = WebApplication.CreateSlimBuilder();
-            builder.Logging.ClearProviders();
-            builder.WebHost.UseUrls("http://127.0.0.1:0");
-            var app = builder.Build();
-            var transport = new InMemoryUpdateTransport();
-            app.MapModelUpdates("/updates", transport);
-            app.MapGet("/text", () => "text");
-            await app.StartAsync();
-            return new Server(app, transport);
-        }
-
-        public HttpUpdateSource Source() => new(Client, new Uri("/updates", UriKind.Relative));
-
-        public async ValueTask DisposeAsync()
-        {
-            await app.StopAsync();
-            await app.DisposeAsync();
-            Transport.Dispose();
-        }
     }
 
     /// <summary>A trainer that publishes.</summary>
