@@ -9,7 +9,7 @@ public sealed class UpdateCodecOptions
     /// </summary>
     public UpdateSigning? Signing { get; set; }
 
-    /// <summary>What <see cref="Signing"/> is called where <see cref="UpdateCodec.SignerOf(ReadOnlySpan{byte})"/> and exceptions tell keys apart. <value>Default: "signing".</value></summary>
+    /// <summary>The name of <see cref="Signing"/> where <see cref="UpdateCodec.SignerOf(ReadOnlySpan{byte})"/> and exceptions tell keys apart. <value>Default: "signing".</value></summary>
     public string SigningName { get; set; } = "signing";
 
     /// <summary>
