@@ -48,7 +48,7 @@ public static partial class UpdateEndpoints
         return endpoints.MapGet(pattern, endpoint.AnswerAsync);
     }
 
-    /// <summary>What all requests to one endpoint share.</summary>
+    /// <summary>State that all requests to one endpoint share.</summary>
     private sealed class Endpoint(SharedSnapshots source, TimeSpan longest, Func<byte[]?>? heartbeat, ILogger? logger, CancellationToken stopping)
     {
         public async Task AnswerAsync(HttpContext context)
@@ -100,7 +100,7 @@ public static partial class UpdateEndpoints
         }
 
         /// <summary>Waits for something new.</summary>
-        /// <returns>What is new; an empty batch when the wait is over, or the server is stopping, which answers at once instead of keeping everybody waiting.</returns>
+        /// <returns>The updates that are new; an empty batch when the wait is over, or the server is stopping, which answers at once instead of keeping everybody waiting.</returns>
         /// <exception cref="OperationCanceledException">The request was aborted.</exception>
         private async Task<UpdateBatch> ReceiveAsync(Query query, CancellationToken aborted)
         {
@@ -128,7 +128,7 @@ public static partial class UpdateEndpoints
         }
     }
 
-    /// <summary>What a request asks for.</summary>
+    /// <summary>The content of a request.</summary>
     private readonly record struct Query(Guid RunId, long Sequence, TimeSpan Wait, string Name);
 
     private static bool TryParse(IQueryCollection values, TimeSpan longest, out Query query, out string problem)

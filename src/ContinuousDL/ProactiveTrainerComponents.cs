@@ -25,7 +25,7 @@ public sealed class ProactiveTrainerComponents
     public IDeploymentStrategy? Strategy { get; init; }
 
     /// <summary>
-    /// What computes the updates. <value>Default: the optimizer itself where it is an <see cref="IUpdateRule"/> (<see cref="FusedSgd"/>,
+    /// The rule that computes the updates. <value>Default: the optimizer itself where it is an <see cref="IUpdateRule"/> (<see cref="FusedSgd"/>,
     /// <see cref="FusedAdam"/>, <see cref="FusedAdamW"/>), otherwise a <see cref="TorchOptimizerRule"/> around it.</value>
     /// </summary>
     public IUpdateRule? UpdateRule { get; init; }

@@ -34,12 +34,12 @@ public sealed class ProactiveTrainerOptions
     /// <summary>Whether arrivals are evaluated before they are kept (test-then-train). <value>Default: true.</value></summary>
     public bool EvaluateArrivals { get; set; } = true;
 
-    /// <summary>What to do when a loss or gradient is not finite, the forward pass leaves such a value in the model, or a step fails because of certain samples. <value>Default: <see cref="NonFiniteHandling.Throw"/>.</value></summary>
+    /// <summary>The action to take when a loss or gradient is not finite, the forward pass leaves such a value in the model, or a step fails because of certain samples. <value>Default: <see cref="NonFiniteHandling.Throw"/>.</value></summary>
     [EnumDataType(typeof(NonFiniteHandling))]
     public NonFiniteHandling NonFinite { get; set; } = NonFiniteHandling.Throw;
 
     /// <summary>
-    /// What the deployed values of float32 parameters are rounded to: less precise, and updates are smaller. Trainer and replicas
+    /// The precision that deployed values of float32 parameters are rounded to: less precise, and updates are smaller. Trainer and replicas
     /// hold the rounded values, so they stay identical, and what rounding left out stays owed, as what was not selected does;
     /// with <see cref="GradientCompression"/>, which owes gradients, it is lost. A parameter that was never changed keeps the
     /// value that it had. Buffers and parameters of other dtypes are not rounded, and <see cref="DenseDeployment"/> allows no
@@ -49,7 +49,7 @@ public sealed class ProactiveTrainerOptions
     public DeployedValuePrecision DeployedValuePrecision { get; set; } = DeployedValuePrecision.Float32;
 
     /// <summary>
-    /// What becomes of the values that a parameter is owed when it is frozen, by <c>requires_grad = false</c>, while it is trained. It stays
+    /// The fate of the values that a parameter is owed when it is frozen, by <c>requires_grad = false</c>, while it is trained. It stays
     /// as it is in either case. <value>Default: <see cref="OwedWhenFrozen.Wait"/>.</value>
     /// </summary>
     [EnumDataType(typeof(OwedWhenFrozen))]
@@ -59,7 +59,7 @@ public sealed class ProactiveTrainerOptions
     [Required]
     public BufferDeploymentOptions Buffers { get; set; } = new();
 
-    /// <summary>What to do where training changes a non-persistent buffer, which neither updates nor checkpoints have. <value>Default: <see cref="NonPersistentBufferHandling.Refuse"/>.</value></summary>
+    /// <summary>The action to take where training changes a non-persistent buffer, which neither updates nor checkpoints have. <value>Default: <see cref="NonPersistentBufferHandling.Refuse"/>.</value></summary>
     [EnumDataType(typeof(NonPersistentBufferHandling))]
     public NonPersistentBufferHandling NonPersistentBuffers { get; set; } = NonPersistentBufferHandling.Refuse;
 

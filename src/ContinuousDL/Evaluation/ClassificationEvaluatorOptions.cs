@@ -2,7 +2,7 @@ using System.ComponentModel.DataAnnotations;
 
 namespace ContinuousDL.Evaluation;
 
-/// <summary>What a <see cref="ClassificationEvaluator"/> measures.</summary>
+/// <summary>The measures of a <see cref="ClassificationEvaluator"/>.</summary>
 public sealed class ClassificationEvaluatorOptions : PrequentialOptions
 {
     /// <summary>The most classes that a confusion matrix can be asked for: 2^14. It takes 2 GiB.</summary>

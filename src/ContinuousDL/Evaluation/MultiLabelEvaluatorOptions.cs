@@ -2,7 +2,7 @@ using System.ComponentModel.DataAnnotations;
 
 namespace ContinuousDL.Evaluation;
 
-/// <summary>What a <see cref="MultiLabelEvaluator"/> measures.</summary>
+/// <summary>The measures of a <see cref="MultiLabelEvaluator"/>.</summary>
 public sealed class MultiLabelEvaluatorOptions : PrequentialOptions
 {
     /// <summary>The number of labels that a sample can have, L. When it is null, the first predictions tell it.</summary>
