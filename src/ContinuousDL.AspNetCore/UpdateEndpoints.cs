@@ -28,7 +28,7 @@ public static partial class UpdateEndpoints
     /// <param name="endpoints">Where to map it.</param>
     /// <param name="pattern">The route, such as <c>/model/updates</c>.</param>
     /// <param name="source">The updates: usually the log that the trainer appends to. It stays the caller's.</param>
-    /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
+    /// <param name="options">The options, read once: later changes have no effect. Default: as the options say.</param>
     /// <returns>For conventions: whoever may see the model's weights may call it, so consider <c>RequireAuthorization()</c>.</returns>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public static IEndpointConventionBuilder MapModelUpdates(

@@ -60,7 +60,7 @@ public sealed class MappedSampleHistory : ISampleHistory
 
     /// <summary>Opens the history in a directory, or begins one.</summary>
     /// <param name="directory">The directory; made if there is none. It should hold nothing else.</param>
-    /// <param name="options">The options; null for the defaults. Read once: later changes have no effect. They may differ from those that the history was begun with.</param>
+    /// <param name="options">The options, read once: later changes have no effect. They may differ from those that the history was begun with. Default: as the options say.</param>
     /// <exception cref="ArgumentException">An option is out of its range, or the directory's name is empty.</exception>
     /// <exception cref="SampleHistoryException">The history is damaged, or in use; the message says which.</exception>
     /// <exception cref="IOException">The directory could not be read or written, or not be locked against a second history; the message says which.</exception>
