@@ -28,7 +28,7 @@ public static partial class UpdateEndpoints
     /// <param name="endpoints">Where to map it.</param>
     /// <param name="pattern">The route, such as <c>/model/updates</c>.</param>
     /// <param name="source">The updates: usually the log that the trainer appends to. It stays the caller's.</param>
-    /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
+    /// <param name="options">The options, read once: later changes have no effect. Default: as the options say.</param>
     /// <returns>For conventions: whoever may see the model's weights may call it, so consider <c>RequireAuthorization()</c>.</returns>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public static IEndpointConventionBuilder MapModelUpdates(
@@ -48,7 +48,7 @@ public static partial class UpdateEndpoints
         return endpoints.MapGet(pattern, endpoint.AnswerAsync);
     }
 
-    /// <summary>What all requests to one endpoint share.</summary>
+    /// <summary>State that all requests to one endpoint share.</summary>
     private sealed class Endpoint(SharedSnapshots source, TimeSpan longest, Func<byte[]?>? heartbeat, ILogger? logger, CancellationToken stopping)
     {
         public async Task AnswerAsync(HttpContext context)
@@ -100,7 +100,7 @@ public static partial class UpdateEndpoints
         }
 
         /// <summary>Waits for something new.</summary>
-        /// <returns>What is new; an empty batch when the wait is over, or the server is stopping, which answers at once instead of keeping everybody waiting.</returns>
+        /// <returns>The updates that are new; an empty batch when the wait is over, or the server is stopping, which answers at once instead of keeping everybody waiting.</returns>
         /// <exception cref="OperationCanceledException">The request was aborted.</exception>
         private async Task<UpdateBatch> ReceiveAsync(Query query, CancellationToken aborted)
         {
@@ -128,7 +128,7 @@ public static partial class UpdateEndpoints
         }
     }
 
-    /// <summary>What a request asks for.</summary>
+    /// <summary>The content of a request.</summary>
     private readonly record struct Query(Guid RunId, long Sequence, TimeSpan Wait, string Name);
 
     private static bool TryParse(IQueryCollection values, TimeSpan longest, out Query query, out string problem)

@@ -16,7 +16,7 @@ namespace ContinuousDL.Cuda;
 /// using var replica = new ModelReplica&lt;LeNet5&gt;(() => new LeNet5().to(DeviceType.CUDA), snapshot, new CudaTensorAccess(logger));
 /// </code>
 /// </example>
-/// <param name="logger">Receives, once for each reason, why the kernels can't be used. Default: nobody is told.</param>
+/// <param name="logger">The logger of why the kernels can't be used, once for each reason. Default: none.</param>
 public sealed class CudaTensorAccess(ILogger<CudaTensorAccess>? logger = null) : ITensorAccessProvider
 {
     private readonly ConcurrentDictionary<string, bool> told = new();

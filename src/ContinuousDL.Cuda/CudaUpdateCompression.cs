@@ -68,7 +68,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Makes the strategy with an exact top-k of the whole model.</summary>
     /// <param name="density">The share of the trainable coordinates that a step changes at most, in (0, 1]; at least one coordinate.</param>
     /// <param name="lookahead">α: how far towards what is owed the gradient is taken, in [0, 1]. Default: 0, at the deployed weights. <see cref="UpdateCompression.LookaheadFor"/> gives a good one for a density.</param>
-    /// <param name="logger">Is told where the kernels can't be used. Default: nobody.</param>
+    /// <param name="logger">The logger of why the kernels can't be used. Default: none.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="density"/> is not in (0, 1], or <paramref name="lookahead"/> not in [0, 1].</exception>
     public CudaUpdateCompression(double density, double lookahead = 0, ILogger<CudaUpdateCompression>? logger = null)
         : this(new TopKCompressor(density), lookahead, logger)
@@ -78,7 +78,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Makes the strategy with a compressor.</summary>
     /// <param name="compressor">Picks what is applied: a <see cref="TopKCompressor"/> of the whole model, or a <see cref="RandomKCompressor"/>.</param>
     /// <param name="lookahead">α: how far towards what is owed the gradient is taken, in [0, 1]. Default: 0, at the deployed weights.</param>
-    /// <param name="logger">Is told where the kernels can't be used. Default: nobody.</param>
+    /// <param name="logger">The logger of why the kernels can't be used. Default: none.</param>
     /// <exception cref="ArgumentException"><paramref name="compressor"/> is another one.</exception>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="lookahead"/> is not in [0, 1].</exception>
     public CudaUpdateCompression(IGradientCompressor compressor, double lookahead = 0, ILogger<CudaUpdateCompression>? logger = null)

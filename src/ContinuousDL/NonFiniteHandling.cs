@@ -3,7 +3,7 @@ using ContinuousDL.Failures;
 namespace ContinuousDL;
 
 /// <summary>
-/// What a trainer does with a step whose loss or gradient is not finite, whose forward pass leaves such a value in the model, or that fails because of certain samples. In either
+/// The way in which a trainer treats a step whose loss or gradient is not finite, whose forward pass leaves such a value in the model, or that fails because of certain samples. In either
 /// case model, moments and residuals stay as they were.
 /// </summary>
 /// <remarks>

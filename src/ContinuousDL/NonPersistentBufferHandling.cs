@@ -3,7 +3,7 @@ using ContinuousDL.Failures;
 namespace ContinuousDL;
 
 /// <summary>
-/// What a trainer does where training changes a non-persistent buffer (<c>register_buffer(..., persistent: false)</c>). Such a
+/// The way in which a trainer acts where training changes a non-persistent buffer (<c>register_buffer(..., persistent: false)</c>). Such a
 /// buffer is no part of the model's state: neither snapshots and updates nor checkpoints have it.
 /// </summary>
 public enum NonPersistentBufferHandling

@@ -1,6 +1,6 @@
 namespace ContinuousDL;
 
-/// <summary>What <see cref="ProactiveTrainer.Observe"/> did with a batch of arrivals.</summary>
+/// <summary>The result of <see cref="ProactiveTrainer.Observe"/> for a batch of arrivals.</summary>
 /// <param name="SampleCount">How many samples were kept.</param>
 /// <param name="Loss">The deployed model's mean loss on them, before they were kept; null when they were not evaluated.</param>
 /// <param name="PendingSamples">How many samples are new now: not trained on yet.</param>

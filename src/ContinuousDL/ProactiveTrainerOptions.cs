@@ -13,44 +13,44 @@ public sealed class ProactiveTrainerOptions
 {
     internal const int MostSamples = 1 << 24;
 
-    /// <summary>How many samples a step trains on, new and historical together: more, and a step is slower and its gradient less noisy. <value>128.</value></summary>
+    /// <summary>How many samples a step trains on, new and historical together: more, and a step is slower and its gradient less noisy. <value>Default: 128.</value></summary>
     [Range(1, MostSamples)]
     public int BatchSize { get; set; } = 128;
 
-    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. Above the batch size, one step leaves new samples over: step while <see cref="ProactiveTrainer.PendingSamples"/> is that many. At most the history's capacity, if it has one. <value>8.</value></summary>
+    /// <summary>How many new samples make a step due: fewer, and the model is fresher and trains more. Above the batch size, one step leaves new samples over: step while <see cref="ProactiveTrainer.PendingSamples"/> is that many. At most the history's capacity, if it has one. <value>Default: 8.</value></summary>
     [Range(1, MostSamples)]
     public int TriggerSize { get; set; } = 8;
 
     /// <summary>
     /// The share of the trainable coordinates that a step may change, for the deployment strategy that a trainer makes when it
-    /// is given none: lower, and updates are smaller. <value>0.001.</value>
+    /// is given none: lower, and updates are smaller. <value>Default: 0.001.</value>
     /// </summary>
     [Range(0.0, 1.0, MinimumIsExclusive = true, ErrorMessage = "It must be above 0 and at most 1.")]
     public double Density { get; set; } = 1e-3;
 
-    /// <summary>The seed of the sampler that a trainer makes when it is given none. Dropout and the like follow TorchSharp's own seed. <value>0.</value></summary>
+    /// <summary>The seed of the sampler that a trainer makes when it is given none. Dropout and the like follow TorchSharp's own seed. <value>Default: 0.</value></summary>
     public ulong Seed { get; set; }
 
-    /// <summary>Whether arrivals are evaluated before they are kept (test-then-train). <value>True.</value></summary>
+    /// <summary>Whether arrivals are evaluated before they are kept (test-then-train). <value>Default: true.</value></summary>
     public bool EvaluateArrivals { get; set; } = true;
 
-    /// <summary>What to do when a loss or gradient is not finite, the forward pass leaves such a value in the model, or a step fails because of certain samples. <value><see cref="NonFiniteHandling.Throw"/>.</value></summary>
+    /// <summary>The action to take when a loss or gradient is not finite, the forward pass leaves such a value in the model, or a step fails because of certain samples. <value>Default: <see cref="NonFiniteHandling.Throw"/>.</value></summary>
     [EnumDataType(typeof(NonFiniteHandling))]
     public NonFiniteHandling NonFinite { get; set; } = NonFiniteHandling.Throw;
 
     /// <summary>
-    /// What the deployed values of float32 parameters are rounded to: less precise, and updates are smaller. Trainer and replicas
+    /// The precision that deployed values of float32 parameters are rounded to: less precise, and updates are smaller. Trainer and replicas
     /// hold the rounded values, so they stay identical, and what rounding left out stays owed, as what was not selected does;
     /// with <see cref="GradientCompression"/>, which owes gradients, it is lost. A parameter that was never changed keeps the
     /// value that it had. Buffers and parameters of other dtypes are not rounded, and <see cref="DenseDeployment"/> allows no
-    /// rounding. <value><see cref="DeployedValuePrecision.Float32"/>: not at all.</value>
+    /// rounding. <value>Default: <see cref="DeployedValuePrecision.Float32"/>, no rounding.</value>
     /// </summary>
     [EnumDataType(typeof(DeployedValuePrecision))]
     public DeployedValuePrecision DeployedValuePrecision { get; set; } = DeployedValuePrecision.Float32;
 
     /// <summary>
-    /// What becomes of the values that a parameter is owed when it is frozen, by <c>requires_grad = false</c>, while it is trained. It stays
-    /// as it is in either case. <value><see cref="OwedWhenFrozen.Wait"/>.</value>
+    /// The fate of the values that a parameter is owed when it is frozen, by <c>requires_grad = false</c>, while it is trained. It stays
+    /// as it is in either case. <value>Default: <see cref="OwedWhenFrozen.Wait"/>.</value>
     /// </summary>
     [EnumDataType(typeof(OwedWhenFrozen))]
     public OwedWhenFrozen OwedWhenFrozen { get; set; } = OwedWhenFrozen.Wait;
@@ -59,7 +59,7 @@ public sealed class ProactiveTrainerOptions
     [Required]
     public BufferDeploymentOptions Buffers { get; set; } = new();
 
-    /// <summary>What to do where training changes a non-persistent buffer, which neither updates nor checkpoints have. <value><see cref="NonPersistentBufferHandling.Refuse"/>.</value></summary>
+    /// <summary>The action to take where training changes a non-persistent buffer, which neither updates nor checkpoints have. <value>Default: <see cref="NonPersistentBufferHandling.Refuse"/>.</value></summary>
     [EnumDataType(typeof(NonPersistentBufferHandling))]
     public NonPersistentBufferHandling NonPersistentBuffers { get; set; } = NonPersistentBufferHandling.Refuse;
 

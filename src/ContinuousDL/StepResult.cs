@@ -3,7 +3,7 @@ using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL;
 
-/// <summary>What one step of a <see cref="ProactiveTrainer"/> did.</summary>
+/// <summary>The result of one step of a <see cref="ProactiveTrainer"/>.</summary>
 /// <remarks>It owns its update: disposing the result disposes the update. Keep the result, or leave it undisposed, while the update is in use.</remarks>
 public sealed class StepResult : IDisposable
 {
@@ -28,7 +28,7 @@ public sealed class StepResult : IDisposable
     /// <summary>How many samples of the mini-batch were historical.</summary>
     public int HistoricalSamples { get; }
 
-    /// <summary>What changed in the deployed model, to be sent to the replicas; null when the step was skipped.</summary>
+    /// <summary>The changes of the deployed model, to be sent to the replicas; null when the step was skipped.</summary>
     public ModelUpdate? Update { get; }
 
     /// <summary>How many coordinates of the deployed model changed.</summary>

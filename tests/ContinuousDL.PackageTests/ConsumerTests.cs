@@ -6,6 +6,7 @@ using System.Text.Json;
 namespace ContinuousDL.PackageTests;
 
 /// <summary>A project outside the repository that references the packed package and TorchSharp-cpu works as it is.</summary>
+[Category("Slow")]
 public class ConsumerTests
 {
     private const string ProgramOutput = @"(?m)^loss \d+(\.\d+)?, \d+ coordinates$";

@@ -1,6 +1,7 @@
 namespace ContinuousDL.PackageTests;
 
 /// <summary>A project that reaches the package through another one gets the corrected library too, written only when it must be.</summary>
+[Category("Slow")]
 public class IndirectConsumerTests
 {
     private string _folder;

@@ -11,6 +11,7 @@ namespace ContinuousDL.PackageTests;
 [TestFixture("ContinuousDL")]
 [TestFixture("ContinuousDL.AspNetCore")]
 [TestFixture("ContinuousDL.Cuda")]
+[Category("Slow")]
 public class PackageContentTests(string id)
 {
     private static readonly Guid s_embeddedSource = new("0E8A571B-6926-466E-B4AD-8AB04611F5FE");

@@ -1,6 +1,7 @@
 namespace ContinuousDL.PackageTests;
 
 /// <summary>A process that references the replication package alone follows a trainer, and has nothing of TorchSharp.</summary>
+[Category("Slow")]
 public class ReplicaConsumerTests
 {
     private string _published;

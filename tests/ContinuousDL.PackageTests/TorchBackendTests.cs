@@ -3,6 +3,7 @@ using System.Text.Json;
 namespace ContinuousDL.PackageTests;
 
 /// <summary>One property, <c>TorchBackend</c>, picks the TorchSharp backend of tests, samples and benchmarks.</summary>
+[Category("Slow")]
 public class TorchBackendTests
 {
     private static readonly string[] Projects =

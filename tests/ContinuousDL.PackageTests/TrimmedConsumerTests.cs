@@ -2,6 +2,7 @@ namespace ContinuousDL.PackageTests;
 
 /// <summary>An application that is trimmed when it is published, which switches reflection in JSON off, saves and loads snapshots and follows updates as any other.</summary>
 [Platform("Linux", Reason = "It publishes for the platform that the tests run on, which must be one whose runtime package they have.")]
+[Category("Slow")]
 public class TrimmedConsumerTests
 {
     private string _output;

@@ -1,6 +1,7 @@
 namespace ContinuousDL.PackageTests;
 
 /// <summary>The task of the package that corrects the library, on files it must refuse or leave alone.</summary>
+[Category("Slow")]
 public class WeakenSymbolVersionTests
 {
     private readonly string _folder = Path.Combine(Workspace.Root, "task");

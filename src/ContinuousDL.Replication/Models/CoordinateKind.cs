@@ -1,6 +1,6 @@
 namespace ContinuousDL.Replication.Models;
 
-/// <summary>What a tensor of a model is.</summary>
+/// <summary>The kind of a model's tensor.</summary>
 public enum CoordinateKind
 {
     /// <summary>A parameter: <c>named_parameters()</c>, frozen ones included.</summary>

@@ -9,7 +9,7 @@ public enum DeployedValuePrecision
     /// <summary>bfloat16: the range of float32, 8 bits of precision.</summary>
     BFloat16,
 
-    /// <summary>float16: 11 bits of precision from 6e-5 on, and none below 3e-8. What is above 65,504 becomes that.</summary>
+    /// <summary>float16: 11 bits of precision from 6e-5 on, and none below 3e-8. Values above 65,504 become that.</summary>
     Float16,
 }
 

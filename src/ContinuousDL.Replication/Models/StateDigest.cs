@@ -25,7 +25,7 @@ public static class StateDigest
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Hash(int coordinate, ulong bits) => Mix(Mix(((ulong)coordinate + 1) * Golden) + (bits * ValueFactor));
 
-    /// <summary>What the digest changes by when a coordinate changes its value.</summary>
+    /// <summary>The change of the digest when a coordinate changes its value.</summary>
     /// <param name="coordinate">The coordinate.</param>
     /// <param name="oldBits">The bits of its value before, zero-extended.</param>
     /// <param name="newBits">The bits of its value after, zero-extended.</param>
@@ -36,7 +36,7 @@ public static class StateDigest
         return Mix(offset + (newBits * ValueFactor)) - Mix(offset + (oldBits * ValueFactor));
     }
 
-    /// <summary>What the digest changes by when coordinates of one tensor change their values.</summary>
+    /// <summary>The change of the digest when coordinates of one tensor change their values.</summary>
     /// <param name="entry">The tensor.</param>
     /// <param name="coordinates">The coordinates.</param>
     /// <param name="old">Their values before, packed.</param>

@@ -1,6 +1,6 @@
 namespace ContinuousDL.Replication.Models;
 
-/// <summary>What a layout says of one tensor of a model.</summary>
+/// <summary>One tensor of a model, as a layout describes it.</summary>
 /// <param name="Name">The name that the model gives it, such as <c>conv1.weight</c>.</param>
 /// <param name="Kind">Parameter or buffer.</param>
 /// <param name="DType">The type of its elements.</param>

@@ -26,7 +26,7 @@ internal sealed class Freshness(UpdateCodec codec, TimeSpan? limit, TimeProvider
     /// <summary>How long there may still be no sign; not more than zero where there was none for too long.</summary>
     public TimeSpan Remaining => (limit ?? Timeout.InfiniteTimeSpan) - Silence;
 
-    /// <summary>What the newest heartbeat said; null before the first.</summary>
+    /// <summary>The content of the newest heartbeat; null before the first.</summary>
     public UpdateHeartbeat? Newest { get; private set; }
 
     /// <summary>Why the replica's state can't be called the newest; null where it can.</summary>

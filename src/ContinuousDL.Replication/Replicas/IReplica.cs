@@ -3,7 +3,7 @@ using ContinuousDL.Replication.Wire;
 
 namespace ContinuousDL.Replication.Replicas;
 
-/// <summary>What a <see cref="ReplicaFollower"/> keeps at the trainer's newest state.</summary>
+/// <summary>A copy of the model that a <see cref="ReplicaFollower"/> keeps at the trainer's newest state.</summary>
 /// <remarks>Thread-safe.</remarks>
 public interface IReplica
 {
@@ -21,7 +21,7 @@ public interface IReplica
 
     /// <summary>Applies the update of a message, atomically.</summary>
     /// <param name="message">The message, and nothing else.</param>
-    /// <param name="codec">What reads it, and checks its signature if it has a key.</param>
+    /// <param name="codec">The codec that reads it, and checks its signature if it has a key.</param>
     /// <param name="cancellationToken">Ends the wait for those that use the state. The replica is as it was then.</param>
     /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
     /// <exception cref="DeploymentException">The update can't be applied. The replica is as it was.</exception>

@@ -133,7 +133,7 @@ public abstract class Replica<TModel> : IReplica, IDisposable
 
     /// <summary>Applies the update of a message, atomically.</summary>
     /// <param name="message">The message, and nothing else.</param>
-    /// <param name="codec">What reads it, and checks its signature if it has a key.</param>
+    /// <param name="codec">The codec that reads it, and checks its signature if it has a key.</param>
     /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
     /// <remarks>As <see cref="Apply(ModelUpdate)"/>: after any exception the replica is as it was, and a thread that holds a lease must not call it.</remarks>
     /// <exception cref="WireFormatException">The bytes are not a message of the format, or not one for this model.</exception>
@@ -148,7 +148,7 @@ public abstract class Replica<TModel> : IReplica, IDisposable
 
     /// <summary>Applies the update of a message, atomically, as <see cref="Apply(ReadOnlySpan{byte}, UpdateCodec)"/>.</summary>
     /// <param name="message">The message, and nothing else.</param>
-    /// <param name="codec">What reads it, and checks its signature if it has a key.</param>
+    /// <param name="codec">The codec that reads it, and checks its signature if it has a key.</param>
     /// <param name="cancellationToken">Ends the wait for predictions. The replica is as it was then.</param>
     /// <returns>True when it was applied, false when the replica has that state or a later one already.</returns>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the update was applied.</exception>

@@ -51,7 +51,7 @@ public sealed class ReplicaFollower : IDisposable
     /// <param name="source">Where updates come from. It stays the caller's.</param>
     /// <param name="options">How to behave when something goes wrong. Default: as the options say.</param>
     /// <param name="codec">Reads the messages, and checks their signatures if it has a key. Default: one with default options.</param>
-    /// <param name="logger">Is told of every change of state. Default: nobody.</param>
+    /// <param name="logger">The logger of every change of state. Default: none.</param>
     /// <param name="meterFactory">Makes the meter. Default: the library's own.</param>
     /// <param name="timeProvider">The clock. Default: the system's.</param>
     /// <exception cref="ArgumentException">An option is out of range, or is for a follower with a key; the message names it.</exception>
@@ -320,7 +320,7 @@ public sealed class ReplicaFollower : IDisposable
     }
 
     /// <summary>Applies messages in the order of their sequences.</summary>
-    /// <returns>What was wrong with the last one that could not be applied; null where all could.</returns>
+    /// <returns>The fault of the last one that could not be applied; null where all could.</returns>
     private async ValueTask<string?> ApplyAsync(IReadOnlyList<UpdateMessage> messages, CancellationToken cancellationToken)
     {
         var problem = Order(messages);
@@ -342,7 +342,7 @@ public sealed class ReplicaFollower : IDisposable
     }
 
     /// <summary>Puts messages in the order of their sequences.</summary>
-    /// <returns>What was wrong with the last one that is damaged; null where none is.</returns>
+    /// <returns>The fault of the last one that is damaged; null where none is.</returns>
     private string? Order(IReadOnlyList<UpdateMessage> messages)
     {
         string? problem = null;

@@ -6,7 +6,7 @@ namespace ContinuousDL.Replication.Replicas;
 /// <summary>How a <see cref="ReplicaFollower"/> behaves when something goes wrong.</summary>
 public sealed class ReplicaFollowerOptions
 {
-    /// <summary>What the replica is called in logs and in the tag <c>replica</c> of its metrics.</summary>
+    /// <summary>The name of the replica in logs and in the tag <c>replica</c> of its metrics.</summary>
     /// <value>Default: "replica".</value>
     [Required(ErrorMessage = "must not be empty")]
     public string Name { get; set; } = "replica";

@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.Replication.Replicas;
 
-/// <summary>What a follower tells its logger.</summary>
+/// <summary>The messages that a follower logs.</summary>
 internal static partial class ReplicaMessages
 {
     [LoggerMessage(6, LogLevel.Information, "Replica {Replica} is {State} at sequence {Sequence} of {NewestSequence}")]

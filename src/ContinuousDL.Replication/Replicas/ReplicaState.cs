@@ -1,6 +1,6 @@
 namespace ContinuousDL.Replication.Replicas;
 
-/// <summary>What a replica that follows a trainer is doing. In each of these states it answers, from the newest state that it has, if it has got one.</summary>
+/// <summary>The activity of a replica that follows a trainer. In each of these states it answers, from the newest state that it has, if it has got one.</summary>
 public enum ReplicaState
 {
     /// <summary>The newest state that its source told of is later than its own: it applies updates, or waits for a prediction that still uses the copy to be written; or it has just started.</summary>

@@ -1,7 +1,7 @@
 namespace ContinuousDL.Replication.Replicas;
 
 /// <summary>Where a replica that follows a trainer is, and what it does.</summary>
-/// <param name="State">What it does.</param>
+/// <param name="State">The activity of the follower.</param>
 /// <param name="Reason">Why, where it is not current; null where there is nothing to say.</param>
 /// <param name="RunId">The training run that it follows; <see cref="Guid.Empty"/> until it is known.</param>
 /// <param name="Sequence">The sequence of its state.</param>

@@ -6,7 +6,7 @@ namespace ContinuousDL.Replication.Storage;
 /// <summary>Files that survive a crash: they are there whole or not at all, and stay once they are there.</summary>
 public static class DurableFile
 {
-    /// <summary>What the name of a file that is still being written ends with, after the name it will have and some hexadecimal digits.</summary>
+    /// <summary>The end of the name of a file that is still being written, after the name it will have and some hexadecimal digits.</summary>
     public const string TemporarySuffix = ".tmp";
 
     /// <summary>Writes a file beside its place, flushes it to disk, and only then gives it its name, in place of a file of that name.</summary>
@@ -15,7 +15,7 @@ public static class DurableFile
     /// <param name="bufferSize">How many bytes to collect before they are written; 0 where they come in large pieces anyway.</param>
     /// <param name="temporaryPath">Where to write it first, in the same directory, where nothing is. Default: a name that nothing else has.</param>
     /// <param name="cancellationToken">Gives up before the file has its name.</param>
-    /// <exception cref="IOException">It could not be written. What was there stays there, and nothing else is left.</exception>
+    /// <exception cref="IOException">It could not be written. The file that was there stays, and nothing else is left.</exception>
     public static void Write(string path, Action<Stream> write, int bufferSize = 1 << 16, string? temporaryPath = null, CancellationToken cancellationToken = default)
     {
         var target = Path.GetFullPath(path);

@@ -4,7 +4,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace ContinuousDL.Replication.Storage;
 
-/// <summary>What Unix can do with files and the framework doesn't offer, or reports as done when it failed.</summary>
+/// <summary>Calls that Unix offers for files and the framework doesn't offer, or reports as done when it failed.</summary>
 internal static partial class SystemCalls
 {
     public const int PermissionDenied = 1, Interrupted = 4, IOError = 5, AccessDenied = 13, NoSpace = 28, ReadOnlyFileSystem = 30;

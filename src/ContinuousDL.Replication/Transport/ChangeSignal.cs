@@ -5,28 +5,28 @@ public sealed class ChangeSignal
 {
     private TaskCompletionSource? waiting;
 
-    /// <summary>Ends with the next news.</summary>
+    /// <summary>Ends with the next change.</summary>
     public Task Next => (waiting ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
 
-    /// <summary>There are news.</summary>
+    /// <summary>Ends the waits: something has changed.</summary>
     public void Raise()
     {
         waiting?.TrySetResult();
         waiting = null;
     }
 
-    /// <summary>There will be none any more.</summary>
-    /// <param name="reason">What those that wait get.</param>
+    /// <summary>Ends the waits with an exception: nothing will change any more.</summary>
+    /// <param name="reason">The exception that the waits end with.</param>
     public void End(Exception reason)
     {
         waiting?.TrySetException(reason);
         waiting = null;
     }
 
-    /// <summary>Waits for news, and no longer than the <see cref="UpdateBatch.LongestSilence"/>.</summary>
-    /// <param name="next">What was <see cref="Next"/> when the owner looked.</param>
+    /// <summary>Waits for a change, and no longer than the <see cref="UpdateBatch.LongestSilence"/>.</summary>
+    /// <param name="next">The value of <see cref="Next"/> when the owner looked.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    /// <returns>Whether there are news.</returns>
+    /// <returns>Whether something has changed.</returns>
     public static async ValueTask<bool> WaitAsync(Task next, CancellationToken cancellationToken)
     {
         try

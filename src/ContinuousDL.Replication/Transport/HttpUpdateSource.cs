@@ -35,7 +35,7 @@ public sealed class HttpUpdateSource : IUpdateSource
     /// <summary>Makes a source.</summary>
     /// <param name="client">Sends the requests; authentication, proxies and the like are its part. It stays the caller's. Its <see cref="HttpClient.Timeout"/> must be longer than the wait, or infinite.</param>
     /// <param name="address">Where the updates are, absolute or relative to the client's base address.</param>
-    /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
+    /// <param name="options">The options, read once: later changes have no effect. Default: as the options say.</param>
     /// <param name="timeProvider">The clock. Default: the system's.</param>
     /// <exception cref="ArgumentException">An option is out of its range, the address has a query, or the client gives up before the wait is over.</exception>
     public HttpUpdateSource(HttpClient client, Uri address, HttpUpdateSourceOptions? options = null, TimeProvider? timeProvider = null)

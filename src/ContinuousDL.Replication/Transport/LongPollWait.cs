@@ -12,7 +12,7 @@ internal sealed class LongPollWait
     private const int MostAnswered = 1024;
     private const double Growth = 1.5;
 
-    /// <summary>Whoever cuts a wait off so early would cut off anything.</summary>
+    /// <summary>A proxy that cuts a wait off so early would cut off anything.</summary>
     private static readonly TimeSpan Shortest = TimeSpan.FromSeconds(0.5);
 
     /// <summary>A failure that comes earlier, and before a quarter of the wait, has nothing to do with waiting.</summary>
@@ -28,7 +28,7 @@ internal sealed class LongPollWait
     /// <param name="longest">The longest wait.</param>
     public LongPollWait(TimeSpan longest) => this.longest = current = longest;
 
-    /// <summary>What to ask for.</summary>
+    /// <summary>The wait to ask for.</summary>
     public TimeSpan Current
     {
         get

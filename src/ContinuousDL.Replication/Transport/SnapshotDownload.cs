@@ -61,7 +61,7 @@ internal sealed class SnapshotDownload
 
     /// <summary>Takes what an answer has.</summary>
     /// <param name="body">The body.</param>
-    /// <param name="cancellationToken">Stops. What has arrived is not lost.</param>
+    /// <param name="cancellationToken">Stops the download. The bytes that have arrived are not lost.</param>
     /// <returns>The snapshot.</returns>
     /// <exception cref="SnapshotFormatException">It is not valid.</exception>
     /// <exception cref="IOException">The body ends before the snapshot does.</exception>

@@ -7,7 +7,7 @@ namespace ContinuousDL.Replication.Transport;
 /// <param name="PublishedAt">When it was published; of a merged one, when the first of those merged was.</param>
 public readonly record struct UpdateMessage(ReadOnlyMemory<byte> Bytes, DateTimeOffset PublishedAt);
 
-/// <summary>What brings a replica forward: a snapshot, if it needs one, and then updates.</summary>
+/// <summary>The data that bring a replica forward: a snapshot, if it needs one, and then updates.</summary>
 /// <remarks>A batch may be empty, may hold what the replica has already, and need not lead to the newest state: the replica asks again.</remarks>
 public sealed class UpdateBatch
 {

@@ -6,7 +6,7 @@ namespace ContinuousDL.Replication.Transport;
 public sealed class UpdateConflictException : DeploymentException
 {
     /// <summary>Makes the exception.</summary>
-    /// <param name="message">What is wrong.</param>
+    /// <param name="message">The message, which says what is wrong.</param>
     /// <param name="sequence">The sequence in question.</param>
     public UpdateConflictException(string message, long sequence)
         : base(message) => Sequence = sequence;

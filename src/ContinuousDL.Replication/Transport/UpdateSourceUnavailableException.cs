@@ -4,7 +4,7 @@ namespace ContinuousDL.Replication.Transport;
 public sealed class UpdateSourceUnavailableException : IOException
 {
     /// <summary>Makes the exception.</summary>
-    /// <param name="message">What is wrong.</param>
+    /// <param name="message">The message, which says what is wrong.</param>
     /// <param name="innerException">Why, where something else threw.</param>
     public UpdateSourceUnavailableException(string message, Exception? innerException = null)
         : base(message, innerException)

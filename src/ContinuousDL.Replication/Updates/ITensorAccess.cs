@@ -42,7 +42,7 @@ public interface ITensorAccess : IDisposable
     /// <summary>The digest of the state, computed from every value.</summary>
     ulong ComputeDigest();
 
-    /// <summary>What the digest would change by if an update were written. Nothing is.</summary>
+    /// <summary>The change of the digest if an update were written. Nothing is written.</summary>
     /// <param name="update">An update that lists its coordinates.</param>
     ulong DigestChange(ModelUpdate update)
     {

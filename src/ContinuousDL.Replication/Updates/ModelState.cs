@@ -125,7 +125,7 @@ public sealed class ModelState(ITensorAccess tensors) : IDisposable
         return digest;
     }
 
-    /// <summary>What an update of some coordinates changes the digest by, if its previous values are those of this state.</summary>
+    /// <summary>The change of the digest by an update of some coordinates, if its previous values are those of this state.</summary>
     private static ulong KnownChange(ModelUpdate update)
     {
         var change = 0ul;

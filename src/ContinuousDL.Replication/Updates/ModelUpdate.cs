@@ -4,7 +4,7 @@ using ContinuousDL.Replication.Models;
 namespace ContinuousDL.Replication.Updates;
 
 /// <summary>
-/// What turns the deployed model's state at one sequence into the state at another: the coordinates that changed, their exact
+/// The change that turns the deployed model's state at one sequence into the state at another: the coordinates that changed, their exact
 /// new values, and a digest of the whole state after it.
 /// </summary>
 /// <remarks>

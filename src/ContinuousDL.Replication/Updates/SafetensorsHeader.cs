@@ -38,7 +38,7 @@ internal sealed class SafetensorsHeader
     /// <summary>The tensors, in the order of their values.</summary>
     public IReadOnlyList<SafetensorsTensor> Tensors { get; }
 
-    /// <summary>What else the file says.</summary>
+    /// <summary>Everything else that the file says.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>How many bytes of values follow the header.</summary>
@@ -80,7 +80,7 @@ internal sealed class SafetensorsHeader
 
     /// <summary>Writes a header, filled up with spaces to a multiple of 8 bytes so that values lie aligned.</summary>
     /// <param name="tensors">The tensors, in the order of their values.</param>
-    /// <param name="metadata">What else is to be said.</param>
+    /// <param name="metadata">Everything else that the file is to say.</param>
     /// <returns>The header's bytes, without the length before it.</returns>
     /// <exception cref="NotSupportedException">Two tensors have the same name or one has a reserved name, or there are too many for the format.</exception>
     public static byte[] Format(IEnumerable<SafetensorsTensor> tensors, IEnumerable<KeyValuePair<string, string>> metadata)

@@ -2,7 +2,7 @@ using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Replication.Updates;
 
-/// <summary>What the tensors of a safetensors file are in the layout of a model. Made of the header alone, before any value is read.</summary>
+/// <summary>The tensors of a safetensors file, as those of a model's layout. Made of the header alone, before any value is read.</summary>
 internal abstract class SnapshotContent
 {
     /// <summary>Makes the snapshot.</summary>

@@ -14,7 +14,7 @@ internal sealed class SnapshotImage
     /// <summary>The media type of a snapshot on its own.</summary>
     public const string MediaType = "application/vnd.continuousdl.snapshot";
 
-    /// <summary>What is written at once where it takes memory of the stream until it has gone.</summary>
+    /// <summary>The bytes that are written at once where that takes memory of the stream until it has gone.</summary>
     private const int PieceLength = 1 << 16;
 
     // Where each segment begins; the last number is the length.

@@ -6,7 +6,7 @@ using ContinuousDL.Replication.Models;
 namespace ContinuousDL.Replication.Updates;
 
 /// <summary>
-/// What the safetensors format doesn't know of a snapshot, in the metadata of the file: of which run, at which sequence, with
+/// The facts about a snapshot that the safetensors format doesn't know, in the metadata of the file: of which run, at which sequence, with
 /// which digest. docs/wire-format.md describes it.
 /// </summary>
 /// <remarks>

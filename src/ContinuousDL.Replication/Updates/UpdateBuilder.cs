@@ -25,7 +25,7 @@ public sealed class UpdateBuilder
     /// <summary>The coordinates of the last run.</summary>
     public ReadOnlySpan<int> LastCoordinates => IsWhole ? [] : coordinates.AsSpan(LastRun.Start, Count - LastRun.Start);
 
-    /// <summary>What their values were, packed.</summary>
+    /// <summary>Their values before, packed.</summary>
     public ReadOnlySpan<byte> LastPrevious => IsWhole ? [] : previous.AsSpan(LastRun.ByteStart, valueBytes - LastRun.ByteStart);
 
     private (int Start, int ByteStart) LastRun => runs.Count == 0 ? (0, 0) : runs[^1];

@@ -3,7 +3,7 @@ using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Replication.Updates;
 
-/// <summary>What a message says of its update beside coordinates and values: readable without a model.</summary>
+/// <summary>Everything that a message says of its update beside coordinates and values: readable without a model.</summary>
 public readonly record struct UpdateHeader
 {
     /// <summary>The low 32 bits of a hash of the training run: tells runs apart, all but surely.</summary>
@@ -30,7 +30,7 @@ public readonly record struct UpdateHeader
     /// <summary>Whether its values are written as changes of those at <see cref="BaseSequence"/>: it can be read by a replica at that sequence only.</summary>
     public bool IsRelative { get; init; }
 
-    /// <summary>What the values of float32 parameters are written as. They are exact in any case: the trainer has rounded them.</summary>
+    /// <summary>The precision in which values of float32 parameters are written. They are exact in any case: the trainer has rounded them.</summary>
     public DeployedValuePrecision ValuePrecision { get; init; }
 
     /// <summary>The digest of the whole state after it.</summary>

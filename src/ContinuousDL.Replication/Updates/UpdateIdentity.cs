@@ -2,7 +2,7 @@ using ContinuousDL.Replication.Models;
 
 namespace ContinuousDL.Replication.Updates;
 
-/// <summary>What an update is for and what it leads to: everything that it says beside coordinates and values.</summary>
+/// <summary>The state that an update is for and the one that it leads to: everything that it says beside coordinates and values.</summary>
 /// <param name="RunId">The training run.</param>
 /// <param name="BaseSequence">The sequence of the state before it.</param>
 /// <param name="Sequence">The sequence of the state after it.</param>

@@ -15,7 +15,7 @@ internal struct BitWriter(int capacity) : IDisposable
     private ulong pending;
     private int pendingBits;
 
-    /// <summary>What has been written. Only right after <see cref="PadToByte"/>.</summary>
+    /// <summary>The bytes that have been written. Only right after <see cref="PadToByte"/>.</summary>
     public readonly ReadOnlySpan<byte> Written => buffer.AsSpan(0, length);
 
     /// <summary>Makes room for so many bytes.</summary>

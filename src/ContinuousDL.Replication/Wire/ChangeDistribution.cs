@@ -6,7 +6,7 @@ using System.Runtime.Intrinsics.X86;
 namespace ContinuousDL.Replication.Wire;
 
 /// <summary>
-/// What the changes of one group of tensors (same dtype, same kind) look like in one message: the sizes that separate classes of
+/// The distribution of the changes of one group of tensors (same dtype, same kind) in one message: the sizes that separate classes of
 /// them, and the prefix code of the classes.
 /// </summary>
 /// <remarks>

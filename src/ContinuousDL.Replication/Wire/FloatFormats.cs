@@ -206,7 +206,7 @@ internal readonly struct BFloat16InFloat32Format : IRoundedFormat
 
     public static ulong Sign => 0x80000000;
 
-    /// <remarks>What is not a number, which this would make infinite, is not finite, and so never asked for; a finite sum is a number.</remarks>
+    /// <remarks>NaN, which this would make infinite, is not finite, and so never asked for; a finite sum is a number.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Round(ulong stored) => ((uint)stored + 0x7fffu + (((uint)stored >> 16) & 1)) >> 16;
 
@@ -232,7 +232,7 @@ internal readonly struct BFloat16InFloat32Format : IRoundedFormat
 /// <summary>float32 elements with new values that are float16 numbers. The old ones may be any.</summary>
 internal readonly struct Float16InFloat32Format : IRoundedFormat
 {
-    /// <remarks>What is not a number has none, since conversions may change its bits.</remarks>
+    /// <remarks>NaN has none, since conversions may change its bits.</remarks>
     public static bool Has(uint stored)
     {
         var value = BitConverter.UInt32BitsToSingle(stored);

@@ -99,7 +99,7 @@ internal readonly ref struct MessageFrame
 
     public SignatureKind Signing { get; }
 
-    /// <summary>What the signature is of: everything before it.</summary>
+    /// <summary>The bytes that are signed: everything before the signature.</summary>
     public ReadOnlySpan<byte> Signed { get; }
 
     public ReadOnlySpan<byte> Signature { get; }

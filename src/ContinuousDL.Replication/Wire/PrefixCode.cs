@@ -14,7 +14,7 @@ internal sealed class PrefixCode
     /// <summary>The bits of a length that is sent.</summary>
     public const int LengthBits = 4;
 
-    /// <summary>What a fitted code takes above the entropy, in bits for each symbol: whole bits, and symbols that do not occur.</summary>
+    /// <summary>The cost of a fitted code above the entropy, in bits for each symbol: whole bits, and symbols that do not occur.</summary>
     public const double Redundancy = 0.04;
 
     /// <summary>Where the symbol is in an entry of the table; the length is below it.</summary>

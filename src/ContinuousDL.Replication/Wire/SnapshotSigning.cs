@@ -5,7 +5,7 @@ using ContinuousDL.Replication.Updates;
 
 namespace ContinuousDL.Replication.Wire;
 
-/// <summary>What a signature of a snapshot is of: a text that says what it is, its run and sequence, and a SHA-256 of all tensors.</summary>
+/// <summary>The text that is signed of a snapshot: a text that says what it is, its run and sequence, and a SHA-256 of all tensors.</summary>
 /// <remarks>
 /// The hash is of the layout's text (see docs/wire-format.md) and, after a zero byte, all values in the order of the
 /// coordinates. The fingerprint and the state digest would find accidents only.

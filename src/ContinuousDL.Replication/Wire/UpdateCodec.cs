@@ -18,7 +18,7 @@ namespace ContinuousDL.Replication.Wire;
 /// </remarks>
 public sealed class UpdateCodec
 {
-    /// <summary>What a message takes beside coordinates and values, and a bit; where a message begins to grow from.</summary>
+    /// <summary>The bytes of a message beside coordinates and values, and a few more; the size from which a message grows.</summary>
     private const int UsualOverhead = 128;
 
     /// <summary>The usual size of a coordinate with its value, in bytes.</summary>
@@ -28,7 +28,7 @@ public sealed class UpdateCodec
     private readonly TrustedKeys trusted;
 
     /// <summary>Makes a codec.</summary>
-    /// <param name="options">With what it signs, and whose signatures it takes. Default: nothing is signed or checked.</param>
+    /// <param name="options">The key that it signs with, and those whose signatures it takes. Default: none; nothing is signed or checked.</param>
     /// <exception cref="ArgumentException">A trusted key is null, or has no name.</exception>
     public UpdateCodec(UpdateCodecOptions? options = null)
     {
@@ -89,7 +89,7 @@ public sealed class UpdateCodec
 
     /// <summary>Checks that a message is whole, and signed by the codec's key if it has one.</summary>
     /// <param name="message">The message, and nothing else.</param>
-    /// <returns>What it says of its update.</returns>
+    /// <returns>The header: everything that it says of its update beside coordinates and values.</returns>
     /// <exception cref="WireFormatException">It is not a message of the format.</exception>
     /// <exception cref="UpdateSignatureException">It is not signed, or not by the codec's key.</exception>
     public UpdateHeader Verify(ReadOnlySpan<byte> message) => Open(message).Header;

@@ -3,7 +3,7 @@ using ContinuousDL.Replication.Models;
 namespace ContinuousDL.Replication.Wire;
 
 /// <summary>
-/// What the trainer's side signs again and again, also while nothing changes: which state is the newest, and until when that may
+/// A statement that the trainer's side signs again and again, also while nothing changes: which state is the newest, and until when that may
 /// be relied on. A replica that is shown an old one, or none, knows that something is kept from it.
 /// </summary>
 /// <param name="RunId">The training run.</param>

@@ -68,7 +68,7 @@ public abstract class UpdateSigning : IDisposable
     };
 
     /// <summary>Signs.</summary>
-    /// <param name="data">What is signed.</param>
+    /// <param name="data">The signed bytes.</param>
     /// <param name="signature">Receives the signature.</param>
     /// <exception cref="InvalidOperationException">There is only a public key.</exception>
     internal abstract void Sign(ReadOnlySpan<byte> data, Span<byte> signature);

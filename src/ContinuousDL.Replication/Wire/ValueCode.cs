@@ -53,7 +53,7 @@ internal abstract class ValueCode
     /// <summary>Writes an update's values.</summary>
     /// <param name="update">The update.</param>
     /// <param name="isRelative">Whether they are written as changes of the values before.</param>
-    /// <param name="precision">What all new values of float32 parameters can be written as.</param>
+    /// <param name="precision">The precision in which all new values of float32 parameters can be written.</param>
     /// <param name="writer">Where they are written.</param>
     public static void Encode(ModelUpdate update, bool isRelative, DeployedValuePrecision precision, ref BitWriter writer)
     {
@@ -71,7 +71,7 @@ internal abstract class ValueCode
 
     /// <summary>Reads the values of some coordinates of a run of tensors, or of all.</summary>
     /// <param name="run">The run.</param>
-    /// <param name="precision">What all new values of float32 parameters are written as.</param>
+    /// <param name="precision">The precision in which all new values of float32 parameters are written.</param>
     /// <param name="old">The old values, packed; empty where they count as 0.</param>
     /// <param name="values">Receives the new ones, packed.</param>
     /// <param name="seen">The groups that have occurred in the message. 0 at first.</param>

@@ -31,9 +31,9 @@ internal sealed class CheckpointFile : IDisposable
 
     /// <summary>Writes a checkpoint, in place of one that may be there.</summary>
     /// <param name="path">Where to.</param>
-    /// <param name="state">What to write.</param>
-    /// <param name="cancellationToken">Stops writing. What was there stays there.</param>
-    /// <exception cref="IOException">It could not be written. What was there stays there.</exception>
+    /// <param name="state">The state to write.</param>
+    /// <param name="cancellationToken">Stops writing. The file that was there stays.</param>
+    /// <exception cref="IOException">It could not be written. The file that was there stays.</exception>
     public static void Write(string path, StateCopy state, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);

@@ -12,7 +12,7 @@ namespace Microsoft.Extensions.DependencyInjection;
 public static class ContinuousDLServiceCollectionExtensions
 {
     /// <summary>
-    /// Registers a <see cref="ProactiveTrainer"/> of a model, and the model itself, as singletons. What the builder is not told
+    /// Registers a <see cref="ProactiveTrainer"/> of a model, and the model itself, as singletons. A part that the builder is not told
     /// has the trainer's defaults; logger and meter factory are the container's, where it has them.
     /// </summary>
     /// <example>

@@ -21,15 +21,15 @@ public enum BufferDeploymentMode
 /// </summary>
 public sealed class BufferDeploymentOptions
 {
-    /// <summary>When buffers are deployed: often keeps the statistics fresh, seldom keeps updates small. <value><see cref="BufferDeploymentMode.EveryUpdate"/>.</value></summary>
+    /// <summary>When buffers are deployed: often keeps the statistics fresh, seldom keeps updates small. <value>Default: <see cref="BufferDeploymentMode.EveryUpdate"/>.</value></summary>
     [EnumDataType(typeof(BufferDeploymentMode))]
     public BufferDeploymentMode Mode { get; set; } = BufferDeploymentMode.EveryUpdate;
 
-    /// <summary>For <see cref="BufferDeploymentMode.Periodic"/>: deploy with every how-many-th update. <value>100.</value></summary>
+    /// <summary>For <see cref="BufferDeploymentMode.Periodic"/>: deploy with every how-many-th update. <value>Default: 100.</value></summary>
     [Range(1, int.MaxValue)]
     public int Interval { get; set; } = 100;
 
-    /// <summary>For <see cref="BufferDeploymentMode.LargestChange"/>: how many values to deploy with an update. <value>64.</value></summary>
+    /// <summary>For <see cref="BufferDeploymentMode.LargestChange"/>: how many values to deploy with an update. <value>Default: 64.</value></summary>
     [Range(1, int.MaxValue)]
     public int Count { get; set; } = 64;
 }

@@ -95,7 +95,7 @@ internal sealed class ContinuousDLMetrics : IDisposable
     public void RecordSkippedStep(SkipReason reason) => skippedSteps.Add(1, Reasons[(int)reason]);
 
     /// <summary>Records a sample that was put into quarantine.</summary>
-    /// <param name="reason">What became of a batch with it.</param>
+    /// <param name="reason">The outcome of a batch with it.</param>
     public void RecordQuarantinedSample(SkipReason reason) => quarantinedSamples.Add(1, Reasons[(int)reason]);
 
     /// <summary>Records a part of an iteration.</summary>

@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace ContinuousDL.Diagnostics;
 
-/// <summary>What the library logs.</summary>
+/// <summary>The messages of the library's log.</summary>
 internal static partial class Log
 {
     [LoggerMessage(1, LogLevel.Information, "Training a model of {Coordinates} coordinates, {Trainable} of them trainable, deployed by {Strategy}")]

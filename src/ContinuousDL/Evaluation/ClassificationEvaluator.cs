@@ -56,7 +56,7 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
     private bool[] amongTopK = [];
 
     /// <summary>Makes an evaluator that has seen nothing.</summary>
-    /// <param name="options">What to measure; null for the defaults. Copied.</param>
+    /// <param name="options">The measures to take; copied. Default: as the options say.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is not what it may be.</exception>
     public ClassificationEvaluator(ClassificationEvaluatorOptions? options = null)
     {

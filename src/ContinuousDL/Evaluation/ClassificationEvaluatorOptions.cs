@@ -2,14 +2,14 @@ using System.ComponentModel.DataAnnotations;
 
 namespace ContinuousDL.Evaluation;
 
-/// <summary>What a <see cref="ClassificationEvaluator"/> measures.</summary>
+/// <summary>The measures of a <see cref="ClassificationEvaluator"/>.</summary>
 public sealed class ClassificationEvaluatorOptions : PrequentialOptions
 {
     /// <summary>The most classes that a confusion matrix can be asked for: 2^14. It takes 2 GiB.</summary>
     public const int MaxConfusionMatrixClasses = 1 << 14;
 
     /// <summary>The number of classes, C. When it is null, the first predictions tell it.</summary>
-    /// <value>Null by default; otherwise at least 1, and 2 with <see cref="BinaryLogits"/>.</value>
+    /// <value>Default: null. Otherwise at least 1, and 2 with <see cref="BinaryLogits"/>.</value>
     [Range(1, int.MaxValue)]
     public int? ClassCount { get; set; }
 
@@ -17,7 +17,7 @@ public sealed class ClassificationEvaluatorOptions : PrequentialOptions
     /// The k of the top-k accuracy: a sample counts as right when fewer than k classes have a larger logit than its own.
     /// There is no top-k accuracy where there are no more than k classes: it would always be 1.
     /// </summary>
-    /// <value>5 by default; at least 1.</value>
+    /// <value>Default: 5. At least 1.</value>
     [Range(1, int.MaxValue)]
     public int TopK { get; set; } = 5;
 
@@ -25,7 +25,7 @@ public sealed class ClassificationEvaluatorOptions : PrequentialOptions
     /// A target of this value is no class: the sample (the pixel, the token) is not counted, as in PyTorch's cross entropy. Null
     /// for no such value. Soft labels have none.
     /// </summary>
-    /// <value>−100 by default.</value>
+    /// <value>Default: −100.</value>
     public long? IgnoreIndex { get; set; } = -100;
 
     /// <summary>
@@ -34,11 +34,11 @@ public sealed class ClassificationEvaluatorOptions : PrequentialOptions
     /// <c>[N, 1]</c> of any dtype, with the values 0 and 1; or both are of one shape <c>[N, d1, ...]</c>, and each element is a
     /// sample of its own.
     /// </summary>
-    /// <value>False by default.</value>
+    /// <value>Default: false.</value>
     public bool BinaryLogits { get; set; }
 
     /// <summary>The most classes that a confusion matrix is kept for: it takes 8·C² bytes. 0 keeps none.</summary>
-    /// <value>1,000 by default; 0 to <see cref="MaxConfusionMatrixClasses"/>.</value>
+    /// <value>Default: 1,000. From 0 to <see cref="MaxConfusionMatrixClasses"/>.</value>
     [Range(0, MaxConfusionMatrixClasses)]
     public int ConfusionMatrixClasses { get; set; } = 1000;
 

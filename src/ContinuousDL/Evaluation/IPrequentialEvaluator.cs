@@ -12,7 +12,7 @@ namespace ContinuousDL.Evaluation;
 /// </remarks>
 public interface IPrequentialEvaluator
 {
-    /// <summary>What has been measured so far.</summary>
+    /// <summary>The measures so far.</summary>
     PrequentialSummary Summary { get; }
 
     /// <summary>Whether it refuses null for the predictions. <value>False, unless an implementation says otherwise.</value></summary>
@@ -28,10 +28,10 @@ public interface IPrequentialEvaluator
 
     /// <summary>Counts a batch of arrivals that the model has not been trained on.</summary>
     /// <param name="predictions">
-    /// What the model predicted, <c>[N, ...]</c>, on any device. Stays the caller's. Null where a loss is all there is; an
+    /// The model's predictions, <c>[N, ...]</c>, on any device. Stays the caller's. Null where a loss is all there is; an
     /// evaluator that needs predictions refuses that.
     /// </param>
-    /// <param name="targets">What was right, <c>[N, ...]</c>, on any device. Stays the caller's.</param>
+    /// <param name="targets">The right answers, <c>[N, ...]</c>, on any device. They stay the caller's.</param>
     /// <param name="meanLoss">The mean loss of the samples that count; null where it was not computed.</param>
     /// <exception cref="ArgumentNullException">Something is null that this evaluator needs.</exception>
     /// <exception cref="ArgumentException">

@@ -24,7 +24,7 @@ public sealed class LossEvaluator : IPrequentialEvaluator
     private long invalidLosses;
 
     /// <summary>Makes an evaluator that has seen nothing.</summary>
-    /// <param name="options">How far back to look; null for the defaults. Copied.</param>
+    /// <param name="options">How far back to look; copied. Default: as the options say.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is not what it may be.</exception>
     public LossEvaluator(PrequentialOptions? options = null)
     {

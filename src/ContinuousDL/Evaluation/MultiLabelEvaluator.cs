@@ -42,7 +42,7 @@ public sealed class MultiLabelEvaluator : IPrequentialEvaluator
     private Counts counts;
 
     /// <summary>Makes an evaluator that has seen nothing.</summary>
-    /// <param name="options">What to measure; null for the defaults. Copied.</param>
+    /// <param name="options">The measures to take; copied. Default: as the options say.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is not what it may be.</exception>
     public MultiLabelEvaluator(MultiLabelEvaluatorOptions? options = null)
     {

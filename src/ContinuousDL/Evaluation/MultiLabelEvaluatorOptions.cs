@@ -2,11 +2,11 @@ using System.ComponentModel.DataAnnotations;
 
 namespace ContinuousDL.Evaluation;
 
-/// <summary>What a <see cref="MultiLabelEvaluator"/> measures.</summary>
+/// <summary>The measures of a <see cref="MultiLabelEvaluator"/>.</summary>
 public sealed class MultiLabelEvaluatorOptions : PrequentialOptions
 {
     /// <summary>The number of labels that a sample can have, L. When it is null, the first predictions tell it.</summary>
-    /// <value>Null by default; otherwise at least 1.</value>
+    /// <value>Default: null. Otherwise at least 1.</value>
     [Range(1, int.MaxValue)]
     public int? LabelCount { get; set; }
 
@@ -14,7 +14,7 @@ public sealed class MultiLabelEvaluatorOptions : PrequentialOptions
     /// A label is predicted when its probability, the sigmoid of its logit, is above this. Lower: fewer labels are missed, more
     /// are predicted that are not there.
     /// </summary>
-    /// <value>0.5 by default, a logit of 0; above 0 and below 1.</value>
+    /// <value>Default: 0.5, a logit of 0. Above 0 and below 1.</value>
     [Range(0.0, 1.0, MinimumIsExclusive = true, MaximumIsExclusive = true)]
     public double Threshold { get; set; } = 0.5;
 

@@ -38,7 +38,7 @@ public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = n
     /// <summary>Adds a model, which is put in evaluation mode for each batch and back in the mode of its modules afterwards.</summary>
     /// <param name="name">Its name; compared by its characters.</param>
     /// <param name="model">The model.</param>
-    /// <param name="evaluator">What measures it, and only it.</param>
+    /// <param name="evaluator">The evaluator of this model and no other.</param>
     /// <exception cref="ArgumentException">
     /// The name is empty, or taken; or the evaluator measures another model already, or needs a loss where there is none.
     /// </exception>
@@ -59,7 +59,7 @@ public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = n
     /// <param name="predict">
     /// Gives the predictions for a batch of inputs. Tensors that it makes are disposed when they were counted.
     /// </param>
-    /// <param name="evaluator">What measures it, and only it.</param>
+    /// <param name="evaluator">The evaluator of this model and no other.</param>
     /// <exception cref="ArgumentException">
     /// The name is empty, or taken; or the evaluator measures another model already, or needs a loss where there is none.
     /// </exception>

@@ -12,7 +12,7 @@ public class PrequentialOptions
     /// The number of newest samples, W, that <see cref="PrequentialEstimate.Window"/> is the mean of. A longer window is
     /// steadier and slower to show a change; it takes 8 bytes a sample for each estimate.
     /// </summary>
-    /// <value>1,000 by default; 1 to <see cref="MaxWindowSize"/>.</value>
+    /// <value>Default: 1,000. From 1 to <see cref="MaxWindowSize"/>.</value>
     [Range(1, MaxWindowSize)]
     public int WindowSize { get; set; } = 1000;
 
@@ -21,7 +21,7 @@ public class PrequentialOptions
     /// <see cref="PrequentialEstimate.Fading"/>. The estimate rests on about 1/(1−α) samples, and a sample has lost half of its
     /// weight after ln 2/(1−α) more. A smaller factor forgets faster; 1 forgets nothing.
     /// </summary>
-    /// <value>0.999 by default (half of the weight after 693 samples); above 0, at most 1.</value>
+    /// <value>Default: 0.999 (half of the weight after 693 samples). Above 0, at most 1.</value>
     [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double FadingFactor { get; set; } = 0.999;
 

@@ -1,6 +1,6 @@
 namespace ContinuousDL.Evaluation;
 
-/// <summary>What a prequential evaluation has measured. A measure is null as long as no sample was counted for it.</summary>
+/// <summary>The measures of a prequential evaluation. A measure is null as long as no sample was counted for it.</summary>
 public readonly record struct PrequentialSummary
 {
     /// <summary>The number of samples that count; those with the target to ignore are not among them.</summary>

@@ -5,7 +5,7 @@ namespace ContinuousDL.Failures;
 
 /// <summary>Why a batch can't be trained on: every reason for which a trainer refuses a step is one of these.</summary>
 /// <param name="Reason">The kind of problem.</param>
-/// <param name="Message">What was seen, as a sentence.</param>
+/// <param name="Message">The observation, as a sentence.</param>
 internal sealed record StepProblem(SkipReason Reason, string Message)
 {
     private const int MostSamplesNamed = 8;
@@ -16,7 +16,7 @@ internal sealed record StepProblem(SkipReason Reason, string Message)
     /// <summary>The parameter whose gradient is not finite, if that is the problem.</summary>
     public string? Parameter { get; init; }
 
-    /// <summary>What was thrown, if that is the problem.</summary>
+    /// <summary>The exception that was thrown, if that is the problem.</summary>
     public Exception? Cause { get; init; }
 
     /// <summary>Throws the problem as the exception that a caller of <see cref="ProactiveTrainer.Step()"/> gets.</summary>

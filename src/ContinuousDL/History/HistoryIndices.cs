@@ -1,6 +1,6 @@
 namespace ContinuousDL.History;
 
-/// <summary>What every history checks of the indices it is given.</summary>
+/// <summary>The checks that every history makes of the indices it is given.</summary>
 internal static class HistoryIndices
 {
     /// <exception cref="ArgumentException">There are none.</exception>

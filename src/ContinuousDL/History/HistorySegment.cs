@@ -27,7 +27,7 @@ internal sealed unsafe class HistorySegment : IDisposable
 {
     public const string Extension = ".samples";
 
-    /// <summary>What is added to the name of a file that is being made, until it has its header.</summary>
+    /// <summary>The end of the name of a file that is being made, until it has its header.</summary>
     public const string UnfinishedExtension = ".new";
 
     /// <summary>The bytes of a sample beside the sample.</summary>

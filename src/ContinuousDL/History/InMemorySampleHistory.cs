@@ -32,7 +32,7 @@ public sealed class InMemorySampleHistory : ISampleHistory
     private bool disposed;
 
     /// <summary>Makes an empty history.</summary>
-    /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
+    /// <param name="options">The options, read once: later changes have no effect. Default: as the options say.</param>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public InMemorySampleHistory(InMemorySampleHistoryOptions? options = null)
     {

@@ -21,7 +21,7 @@ namespace ContinuousDL.History;
 /// (<see cref="CutSamples"/>); any other damage is found when the sample is read, or by <see cref="Verify"/>.
 /// </para>
 /// <para>
-/// What is read often stays in memory as far as there is room; the system sees to that. One history at a time uses a directory;
+/// Samples that are read often stay in memory as far as there is room; the system sees to that. One history at a time uses a directory;
 /// another one, in this or another process, is refused. The files are to be on a local disk, and nothing else may make them
 /// shorter meanwhile: reading what is gone from a mapped file ends the process. Their lengths are checked at opening and whenever
 /// a file is begun. Samples of any shape and dtype are
@@ -60,7 +60,7 @@ public sealed class MappedSampleHistory : ISampleHistory
 
     /// <summary>Opens the history in a directory, or begins one.</summary>
     /// <param name="directory">The directory; made if there is none. It should hold nothing else.</param>
-    /// <param name="options">The options; null for the defaults. Read once: later changes have no effect. They may differ from those that the history was begun with.</param>
+    /// <param name="options">The options, read once: later changes have no effect. They may differ from those that the history was begun with. Default: as the options say.</param>
     /// <exception cref="ArgumentException">An option is out of its range, or the directory's name is empty.</exception>
     /// <exception cref="SampleHistoryException">The history is damaged, or in use; the message says which.</exception>
     /// <exception cref="IOException">The directory could not be read or written, or not be locked against a second history; the message says which.</exception>
@@ -239,7 +239,7 @@ public sealed class MappedSampleHistory : ISampleHistory
         }
         catch (IOException)
         {
-            // Not to be thrown out of Dispose. Whoever must know calls Flush.
+            // Not to be thrown out of Dispose. A caller that must know calls Flush.
         }
 
         Close();

@@ -9,7 +9,7 @@ public sealed class MappedSampleHistoryOptions
     /// The most samples that are kept. When there are more, the oldest go; their files do when all samples in them have gone.
     /// A smaller value takes less room on disk, and forgets sooner.
     /// </summary>
-    /// <value>The default is null: all samples are kept.</value>
+    /// <value>Default: null, which keeps all samples.</value>
     [LongRange(1, long.MaxValue)]
     public long? Capacity { get; set; }
 
@@ -18,7 +18,7 @@ public sealed class MappedSampleHistoryOptions
     /// history is opened that was not closed; smaller gives the room of forgotten samples back sooner. A file takes room on
     /// disk as it fills.
     /// </summary>
-    /// <value>The default is 64 MiB. From 1 byte to 1 TiB.</value>
+    /// <value>Default: 64 MiB. From 1 byte to 1 TiB.</value>
     [LongRange(1, 1L << 40)]
     public long SegmentBytes { get; set; } = 64L << 20;
 
@@ -27,7 +27,7 @@ public sealed class MappedSampleHistoryOptions
     /// loss, too. Samples survive the end of the process, however it comes, in either case.
     /// </summary>
     /// <value>
-    /// The default is false: waiting for the disk takes milliseconds for every batch of arrivals, and the usual crash is that of
+    /// Default: false. Waiting for the disk takes milliseconds for every batch of arrivals, and the usual crash is that of
     /// a process. Samples get to the disk within the time that the system takes by itself (on Linux about 30 seconds), when
     /// a file is full, at every checkpoint of a trainer, and at <see cref="ISampleHistory.Flush"/>.
     /// </value>

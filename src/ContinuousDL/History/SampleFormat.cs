@@ -2,9 +2,9 @@ using static TorchSharp.torch;
 
 namespace ContinuousDL.History;
 
-/// <summary>What the samples of a history look like: one input and one target.</summary>
-/// <param name="Input">What one input looks like.</param>
-/// <param name="Target">What one target looks like.</param>
+/// <summary>The format of a history's samples: one input and one target.</summary>
+/// <param name="Input">The format of one input.</param>
+/// <param name="Target">The format of one target.</param>
 internal sealed record SampleFormat(TensorFormat Input, TensorFormat Target)
 {
     /// <summary>The size of one sample in bytes.</summary>

@@ -1,12 +1,12 @@
 namespace ContinuousDL.History;
 
 /// <summary>A history on disk is damaged, in use by another process, or can't be written to.</summary>
-/// <remarks>What was damaged is never guessed: samples that can't be shown to be whole are not given out.</remarks>
+/// <remarks>Damaged values are never guessed: samples that can't be shown to be whole are not given out.</remarks>
 public sealed class SampleHistoryException : IOException
 {
     /// <summary>Makes the exception.</summary>
-    /// <param name="message">What is wrong.</param>
-    /// <param name="inner">What it was noticed by, if anything.</param>
+    /// <param name="message">The message, which says what is wrong.</param>
+    /// <param name="inner">The exception by which it was noticed, if there was one.</param>
     /// <param name="sampleIndex">The index of the sample that is damaged, where it is about a single one.</param>
     public SampleHistoryException(string message, Exception? inner = null, long? sampleIndex = null)
         : base(message, inner) => SampleIndex = sampleIndex;

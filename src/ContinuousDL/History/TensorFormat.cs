@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace ContinuousDL.History;
 
-/// <summary>What one row of a batch looks like.</summary>
+/// <summary>The dtype and shape of one row of a batch.</summary>
 /// <param name="shape">The shape of the batch without its first dimension.</param>
 /// <param name="dtype">The dtype.</param>
 /// <param name="bytes">The size of a row in bytes; 0 for one without elements.</param>

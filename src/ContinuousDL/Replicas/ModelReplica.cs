@@ -21,7 +21,7 @@ namespace ContinuousDL.Replicas;
 /// </para>
 /// <para>
 /// A prediction changes nothing. Some modules write to their own tensors in eval mode, too: an embedding with a <c>max_norm</c>,
-/// instance normalisation with running statistics, a counter. What they write is put back when the lease ends, and leases
+/// instance normalisation with running statistics, a counter. Their writes are put back when the lease ends, and leases
 /// are given out one at a time then, so that no prediction sees half of what another one writes. Embeddings and instance
 /// normalisation are known from the start, others once they have been seen to do so. A first prediction takes a copy of the model
 /// to be able to put back anything; later ones compare buffers, and ask libtorch whether it has written to a parameter.

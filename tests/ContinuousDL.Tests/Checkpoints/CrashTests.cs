@@ -14,6 +14,7 @@ namespace ContinuousDL.Tests.Checkpoints;
 /// none out, and the replicas in other processes that follow it meanwhile end identical to it.
 /// </summary>
 /// <remarks>200 kills; the environment variable <c>CONTINUOUSDL_KILLS</c> asks for another number.</remarks>
+[Category("Slow")]
 public class CrashTests
 {
     private const int Worlds = 2;

@@ -237,6 +237,7 @@ public class ModelReplicaTests
     }
 
     [Test]
+    [Category("Slow")]
     public void Every_prediction_comes_from_exactly_one_sequence_while_updates_are_applied()
     {
         const int updates = 200;

@@ -70,6 +70,7 @@ public abstract class SampleHistoryContractTests
 
     /// <summary>Random appends of random shapes, over chunk sizes and capacities, against a list of rows.</summary>
     [Test]
+    [Category("Slow")]
     public void Gather_after_any_appends_gives_the_bytes_that_were_appended()
     {
         var runs =

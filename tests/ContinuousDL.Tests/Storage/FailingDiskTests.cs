@@ -7,6 +7,7 @@ using ContinuousDL.Tests.Samples;
 namespace ContinuousDL.Tests.Storage;
 
 /// <summary>What the disk did not take is never said to be on it.</summary>
+[Category("Native")]
 public class FailingDiskTests
 {
     private TemporaryFolder folder = null!;

@@ -92,6 +92,7 @@ public class ProactiveTrainerTests
     }
 
     [TestCaseSource(nameof(Deployments))]
+    [Category("Slow")]
     public void What_is_sent_is_exactly_what_changed_and_a_replica_is_identical_after_every_step(
         Func<IEnumerable<Parameter>, optim.Optimizer> optimizer, Func<IDeploymentStrategy> strategy, bool dense)
     {
@@ -391,6 +392,7 @@ public class ProactiveTrainerTests
     }
 
     [Test]
+    [Category("Slow")]
     public void Five_thousand_steps_leave_no_tensors_behind()
     {
         using var model = TestModels.WithBatchNorm();

@@ -296,6 +296,7 @@ public class ReplicaFollowerTests
     }
 
     [Test]
+    [Category("Slow")]
     public async Task Replicas_over_bad_lines_end_identical([Values("memory", "log", "directory")] string kind)
     {
         var updates = kind == "directory" ? 2_000 : 10_000;

@@ -50,6 +50,7 @@ public class RollbackTests
     }
 
     [Test]
+    [Category("Slow")]
     public async Task The_file_makes_it_remember_after_a_restart()
     {
         using var folder = new TemporaryFolder();

@@ -20,6 +20,7 @@ namespace ContinuousDL.Tests.Wire;
 /// <c>CONTINUOUSDL_FUZZ_MESSAGES=100000000 CONTINUOUSDL_FUZZ_SEED=7 dotnet test tests/ContinuousDL.Tests -c Release --filter FullyQualifiedName~FuzzTests</c>.
 /// A failure says the seed and the message in hexadecimal.
 /// </remarks>
+[Category("Slow")]
 public class FuzzTests
 {
     /// <summary>What one message may allocate: an exception with its text, and arrays for a model of a thousand values.</summary>

@@ -14,6 +14,7 @@ using static TorchSharp.torch;
 namespace ContinuousDL.Tests.Wire;
 
 /// <summary>The reader in Python comes to the states that the trainer had, from the bytes that it wrote.</summary>
+[Category("Native")]
 public class PythonReaderTests
 {
     private const int Steps = 12;
