@@ -22,8 +22,8 @@ internal sealed partial class FloatCode<TFormat>
     {
         var a = LoadVector(old, j);
         var stored = LoadVector(values, j);
-        var start = Order(TFormat.Round(a));
-        var target = Order(TFormat.Round(stored));
+        var start = FloatOrder<TFormat>.Order(TFormat.Round(a));
+        var target = FloatOrder<TFormat>.Order(TFormat.Round(stored));
         var exponent = Vector512.Create(ChangeSize.ExponentMask);
         var rare = Vector512.Equals(a & exponent, exponent) | Vector512.Equals(stored & exponent, exponent) | Vector512.Equals(start, target);
         if (rare != Vector512<uint>.Zero) return false;
@@ -31,7 +31,7 @@ internal sealed partial class FloatCode<TFormat>
         // As for one value: a change that does not shrink, by changing signs where needed.
         var isNegative = Vector512.LessThan(target, start);
         var signs = isNegative & Vector512.Create((uint)TFormat.Sign);
-        var all = isNegative & Vector512.Create((uint)Mask);
+        var all = isNegative & Vector512.Create((uint)FloatOrder<TFormat>.Mask);
         (a, stored, start, target) = (a ^ signs, stored ^ signs, (start ^ all) + Vector512<uint>.One, target ^ all);
         var symbols = model.Guess((stored.AsSingle() - a.AsSingle()).AsUInt32());
         FindBounds(symbols, model.Sizes, a, start, out var lower, out var upper);
@@ -44,7 +44,7 @@ internal sealed partial class FloatCode<TFormat>
             if ((Vector512.LessThan(target, lower) | Vector512.LessThanOrEqual(upper, target)) != Vector512<uint>.Zero) return false;
         }
 
-        Avx512F.ConvertToVector128Byte(symbols | (isNegative & Vector512.Create(1u << SignShift))).CopyTo(classes[j..]);
+        Avx512F.ConvertToVector128Byte(symbols | (isNegative & Vector512.Create(1u << ClassBits.SignShift))).CopyTo(classes[j..]);
         Widen(target - lower, numbers[j..]);
         Widen(upper - lower, widths[j..]);
         return true;
@@ -56,9 +56,9 @@ internal sealed partial class FloatCode<TFormat>
     private static bool TryFindBounds(ReadOnlySpan<float> sizes, ReadOnlySpan<byte> old, ReadOnlySpan<byte> classes, int j, Span<ulong> orders, Span<ulong> widths)
     {
         var packed = Avx512F.ConvertToVector512UInt32(Vector128.Create(classes[j..]));
-        var symbols = packed & Vector512.Create((uint)SymbolMask);
-        var a = LoadVector(old, j) ^ (packed >>> SignShift << 31);
-        FindBounds(symbols, sizes, a, Order(TFormat.Round(a)) + Vector512<uint>.One, out var lower, out var upper);
+        var symbols = packed & Vector512.Create((uint)ClassBits.SymbolMask);
+        var a = LoadVector(old, j) ^ (packed >>> ClassBits.SignShift << 31);
+        FindBounds(symbols, sizes, a, FloatOrder<TFormat>.Order(TFormat.Round(a)) + Vector512<uint>.One, out var lower, out var upper);
         var exponent = Vector512.Create(ChangeSize.ExponentMask);
         var rare = Vector512.Equals(symbols, Vector512.Create((uint)ChangeDistribution.Unchanged)) | Vector512.Equals(symbols, Vector512.Create((uint)ChangeDistribution.Raw))
             | Vector512.Equals(a & exponent, exponent) | Vector512.LessThanOrEqual(upper, lower);
@@ -72,8 +72,8 @@ internal sealed partial class FloatCode<TFormat>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void FindBounds(Vector512<uint> symbols, ReadOnlySpan<float> sizes, Vector512<uint> a, Vector512<uint> next, out Vector512<uint> lower, out Vector512<uint> upper)
     {
-        lower = Vector512.Max(next, Order(TFormat.Round((a.AsSingle() + SizesOf(symbols, sizes)).AsUInt32())));
-        upper = Vector512.Max(next, Order(TFormat.Round((a.AsSingle() + SizesOf(symbols + Vector512<uint>.One, sizes)).AsUInt32())));
+        lower = Vector512.Max(next, FloatOrder<TFormat>.Order(TFormat.Round((a.AsSingle() + SizesOf(symbols, sizes)).AsUInt32())));
+        upper = Vector512.Max(next, FloatOrder<TFormat>.Order(TFormat.Round((a.AsSingle() + SizesOf(symbols + Vector512<uint>.One, sizes)).AsUInt32())));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -105,19 +105,12 @@ internal sealed partial class FloatCode<TFormat>
     private static bool TryStoreValues(ReadOnlySpan<ulong> orders, ReadOnlySpan<byte> classes, Span<byte> values, int j)
     {
         var packed = Avx512F.ConvertToVector512UInt32(Vector128.Create(classes[j..]));
-        if (Vector512.EqualsAny(packed & Vector512.Create((uint)SymbolMask), Vector512.Create((uint)ChangeDistribution.Raw))) return false;
+        if (Vector512.EqualsAny(packed & Vector512.Create((uint)ClassBits.SymbolMask), Vector512.Create((uint)ChangeDistribution.Raw))) return false;
         var order = Vector512.Narrow(Vector512.Create(orders[j..]), Vector512.Create(orders[(j + Vector512<ulong>.Count)..]));
-        var signBit = Vector512.Create((uint)SignBit);
+        var signBit = Vector512.Create((uint)FloatOrder<TFormat>.SignBit);
         var isNegative = Vector512.LessThan(order, signBit);
-        var code = order ^ (signBit | (Vector512.Create((uint)Mask) & isNegative)) ^ (packed >>> SignShift << (TFormat.Width - 1));
+        var code = order ^ (signBit | (Vector512.Create((uint)FloatOrder<TFormat>.Mask) & isNegative)) ^ (packed >>> ClassBits.SignShift << (TFormat.Width - 1));
         TFormat.Widen(code).CopyTo(MemoryMarshal.Cast<byte, uint>(values)[j..]);
         return true;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<uint> Order(Vector512<uint> codes)
-    {
-        var negative = Vector512.GreaterThanOrEqual(codes, Vector512.Create((uint)SignBit));
-        return codes ^ (Vector512.Create((uint)SignBit) | (Vector512.Create((uint)Mask) & negative));
     }
 }
