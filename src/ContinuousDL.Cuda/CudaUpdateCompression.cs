@@ -8,6 +8,7 @@ using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Parameters;
 using ContinuousDL.Replication.Models;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -109,8 +110,6 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>Whether the kernels are used. Known once attached.</summary>
     internal bool UsesKernels => selector is not null;
 
-    private string Kind => FormattableString.Invariant($"{nameof(CudaUpdateCompression)} with look-ahead {lookahead}");
-
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
@@ -179,10 +178,10 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         for (var t = 0; t < copies.Length; t++) Follow(t);
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => FormattableString.Invariant($"{nameof(CudaUpdateCompression)} with look-ahead {lookahead}");
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        StrategyState.Save(writer, Kind);
         using var whole = WithParked();
         using var host = whole.cpu();
         writer.Write(host.numel());
@@ -195,36 +194,30 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         compressor.SaveState(writer);
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        StrategyState.Check(reader, Kind);
+        var length = reader.ReadInt64();
+        if (length != residual!.numel()) throw new InvalidDataException($"The state has {length} residuals, the model {residual.numel()}.");
+        var loaded = empty(length, dtype: ScalarType.Float32).DetachFromDisposeScope();
         try
         {
-            var length = reader.ReadInt64();
-            if (length != residual!.numel()) throw new InvalidDataException($"The state has {length} residuals, the model {residual.numel()}.");
-            using var loaded = empty(length, dtype: ScalarType.Float32);
             using var values = FloatView.Of(loaded);
             for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
             {
                 reader.ReadExactly(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
             }
 
-            compressor.LoadState(reader);
-            _ = residual.copy_(loaded);
-            ForgetParked();
+            var takeRandomState = compressor.ReadState(reader);
+            return () =>
+            {
+                takeRandomState();
+                Take(loaded);
+            };
         }
-        catch (EndOfStreamException e)
+        catch
         {
-            throw new InvalidDataException("The residuals are cut short.", e);
-        }
-
-        using var scope = NewDisposeScope();
-        using var guard = no_grad();
-        for (var t = 0; t < weights.Length; t++)
-        {
-            owes[t] = Owed(t).count_nonzero().item<long>() > 0;
-            Follow(t);
+            loaded.Dispose();
+            throw;
         }
     }
 
@@ -307,6 +300,20 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         }
 
         return whole.MoveToOuterDisposeScope().DetachFromDisposeScope();
+    }
+
+    /// <summary>Takes over residuals that were read, and disposes them.</summary>
+    private void Take(Tensor loaded)
+    {
+        using (loaded) _ = residual!.copy_(loaded);
+        ForgetParked();
+        using var scope = NewDisposeScope();
+        using var guard = no_grad();
+        for (var t = 0; t < weights.Length; t++)
+        {
+            owes[t] = Owed(t).count_nonzero().item<long>() > 0;
+            Follow(t);
+        }
     }
 
     private void ForgetParked()

@@ -4,6 +4,7 @@ using ContinuousDL.History;
 using ContinuousDL.Replication.Models;
 using ContinuousDL.Replication.Updates;
 using ContinuousDL.Sampling;
+using ContinuousDL.State;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.optim;

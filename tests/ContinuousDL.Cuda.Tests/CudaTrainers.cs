@@ -3,6 +3,7 @@ using ContinuousDL.Deployment;
 using ContinuousDL.History;
 using ContinuousDL.Replication.Models;
 using ContinuousDL.Replication.Updates;
+using ContinuousDL.State;
 using ContinuousDL.Tests;
 using TorchSharp;
 using TorchSharp.Modules;

@@ -1,6 +1,7 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Optimization;
 using ContinuousDL.Replicas;
+using ContinuousDL.State;
 using ContinuousDL.Tests;
 using ContinuousDL.Vectors;
 using TorchSharp;

@@ -3,6 +3,7 @@ using ContinuousDL.Cuda.Kernels;
 using ContinuousDL.Deployment;
 using ContinuousDL.Failures;
 using ContinuousDL.Replication.Updates;
+using ContinuousDL.State;
 using ContinuousDL.Tests;
 using ContinuousDL.Vectors;
 using TorchSharp;

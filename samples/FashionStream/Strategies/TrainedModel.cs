@@ -1,5 +1,6 @@
 using ContinuousDL.Optimization;
 using ContinuousDL.Samples.FashionStream.Models;
+using ContinuousDL.State;
 
 namespace ContinuousDL.Samples.FashionStream.Strategies;
 

@@ -4,6 +4,7 @@ using System.IO.Hashing;
 using System.Runtime.InteropServices;
 using System.Text;
 using ContinuousDL.Replication.Storage;
+using ContinuousDL.State;
 
 namespace ContinuousDL.Checkpoints;
 
@@ -18,7 +19,7 @@ namespace ContinuousDL.Checkpoints;
 /// </remarks>
 internal sealed class CheckpointFile : IDisposable
 {
-    private const byte Version = (byte)'2';
+    private const byte Version = (byte)'3';
     private const int BufferBytes = 1 << 20;
 
     private readonly string path;
@@ -140,10 +141,7 @@ internal sealed class CheckpointFile : IDisposable
             throw new CheckpointException($"'{path}' is no checkpoint.");
         }
 
-        if (start[Magic.Length] != Version)
-        {
-            throw new CheckpointException($"The checkpoint '{path}' has version {(char)start[Magic.Length]} of the format; this library reads {(char)Version}.");
-        }
+        if (start[Magic.Length] != Version) throw OtherVersion(start[Magic.Length]);
 
         var length = BinaryPrimitives.ReadInt64LittleEndian(start[(Magic.Length + 1)..]);
         if (length != file.Length) throw new CheckpointException($"The checkpoint '{path}' has {file.Length} bytes and should have {length}: it is cut short or damaged.");
@@ -151,6 +149,12 @@ internal sealed class CheckpointFile : IDisposable
         {
             throw new CheckpointException($"The checkpoint '{path}' is damaged: its checksum is wrong.");
         }
+    }
+
+    private CheckpointException OtherVersion(byte found)
+    {
+        var advice = found < Version ? "an older one: restore it with the release of the library that saved it" : "a newer one: restore it with a newer release of the library";
+        return new CheckpointException($"The checkpoint '{path}' has version {(char)found} of the format, and this library reads {(char)Version}. That is {advice}.");
     }
 
     private ulong ComputeChecksum(long length, out ulong stored)

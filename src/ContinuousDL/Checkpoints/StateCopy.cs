@@ -16,6 +16,7 @@ internal sealed unsafe partial class StateCopy : Stream
     private readonly List<nint> blocks = [];
     private readonly List<(string Name, long Length)> sections = [];
     private long length;
+    private long position;
 
     ~StateCopy() => Free();
 
@@ -24,7 +25,7 @@ internal sealed unsafe partial class StateCopy : Stream
 
     public override bool CanRead => false;
 
-    public override bool CanSeek => false;
+    public override bool CanSeek => true;
 
     public override bool CanWrite => true;
 
@@ -32,8 +33,13 @@ internal sealed unsafe partial class StateCopy : Stream
 
     public override long Position
     {
-        get => length;
-        set => throw new NotSupportedException();
+        get => position;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, length);
+            position = value;
+        }
     }
 
     /// <summary>Adds a section.</summary>
@@ -60,12 +66,13 @@ internal sealed unsafe partial class StateCopy : Stream
     {
         while (!buffer.IsEmpty)
         {
-            var offset = (int)(length % BlockBytes);
-            if (offset == 0) blocks.Add(NewBlock());
+            var (block, offset) = ((int)(position / BlockBytes), (int)(position % BlockBytes));
+            if (block == blocks.Count) blocks.Add(NewBlock());
             var count = Math.Min(buffer.Length, BlockBytes - offset);
-            buffer[..count].CopyTo(new Span<byte>((byte*)blocks[^1] + offset, count));
+            buffer[..count].CopyTo(new Span<byte>((byte*)blocks[block] + offset, count));
             buffer = buffer[count..];
-            length += count;
+            position += count;
+            length = Math.Max(length, position);
         }
     }
 
@@ -103,6 +110,6 @@ internal sealed unsafe partial class StateCopy : Stream
     {
         foreach (var block in blocks) NativeMemory.AlignedFree((void*)block);
         blocks.Clear();
-        length = 0;
+        (length, position) = (0, 0);
     }
 }

@@ -1,3 +1,4 @@
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
@@ -8,9 +9,10 @@ namespace ContinuousDL.Compression;
 /// <remarks>
 /// A compressor has no memory of what it left out: an <see cref="Residuals.IResidualMemory"/> keeps that. The vector's values are
 /// finite (a trainer checks the gradient before); where one is not, the compressor must still terminate and keep its result's
-/// indices ascending and in range. Not thread-safe.
+/// indices ascending and in range. Its state is everything that decides the next results, such as a random state; a deterministic
+/// compressor has none, and implements nothing for it. Not thread-safe.
 /// </remarks>
-public interface IGradientCompressor
+public interface IGradientCompressor : IStateful
 {
     /// <summary>Compresses a vector.</summary>
     /// <param name="vector">The n values: gradient or update, with what was owed from earlier steps.</param>
@@ -19,16 +21,18 @@ public interface IGradientCompressor
     /// <exception cref="ArgumentException"><paramref name="vector"/> does not have the layout's length.</exception>
     void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result);
 
-    /// <summary>Writes everything that decides the next results, the random state included. Deterministic compressors write nothing.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    void SaveState(BinaryWriter writer)
+    /// <summary>The name of the compressor's type, unless it says otherwise.</summary>
+    string IStateful.StateKind => GetType().Name;
+
+    /// <summary>Writes nothing: the compressor is deterministic, unless it says otherwise.</summary>
+    /// <param name="writer">The writer.</param>
+    void IStateful.WriteState(BinaryWriter writer)
     {
     }
 
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote.</summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a compressor of this kind.</exception>
-    void LoadState(BinaryReader reader)
-    {
-    }
+    /// <summary>Reads nothing: the compressor is deterministic, unless it says otherwise.</summary>
+    /// <param name="reader">The reader.</param>
+    /// <param name="version">The version of the state.</param>
+    /// <returns>An action that does nothing.</returns>
+    Action IStateful.ReadState(BinaryReader reader, int version) => static () => { };
 }

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using ContinuousDL.Memory;
 using ContinuousDL.Randomness;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
@@ -25,12 +26,10 @@ namespace ContinuousDL.Compression;
 /// </remarks>
 public sealed class QsgdCompressor : IGradientCompressor
 {
-    private const uint StateTag = 0x31445351;
-
     private readonly int maxLevel;
     private readonly int bits;
     private readonly QsgdRounding rounding;
-    private readonly RandomSource random;
+    private RandomSource random;
 
     /// <summary>Quantizes to 2^q − 1 levels of either sign.</summary>
     /// <param name="q">The bits of a level without its sign: 1, 2, 4 or 8. Higher: larger updates, less noise.</param>
@@ -63,16 +62,18 @@ public sealed class QsgdCompressor : IGradientCompressor
         }
     }
 
-    /// <inheritdoc/>
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => rounding == QsgdRounding.Nearest ? $"{nameof(QsgdCompressor)} that rounds to nearest" : nameof(QsgdCompressor);
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        if (rounding != QsgdRounding.Nearest) CompressorState.Save(writer, StateTag, random);
+        if (rounding != QsgdRounding.Nearest) random.Save(writer);
     }
 
-    /// <inheritdoc/>
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        if (rounding != QsgdRounding.Nearest) CompressorState.Load(reader, StateTag, random);
+        if (rounding == QsgdRounding.Nearest) return static () => { };
+        var read = RandomSource.Read(reader);
+        return () => random = read;
     }
 
     /// <summary>

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using ContinuousDL.Randomness;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
@@ -19,12 +20,10 @@ namespace ContinuousDL.Compression;
 /// </remarks>
 public sealed class RandomKCompressor : IGradientCompressor
 {
-    private const uint StateTag = 0x314b4452;
-
     private readonly SelectionCount selection;
     private readonly bool unbiased;
     private readonly CompressionScope scope;
-    private readonly RandomSource random;
+    private RandomSource random;
     private readonly RandomSubset subset = new();
 
     /// <summary>Sends a share of the coordinates.</summary>
@@ -73,11 +72,15 @@ public sealed class RandomKCompressor : IGradientCompressor
         for (var j = 0; j < values.Length; j++) values[j] *= vector[indices[j]];
     }
 
-    /// <inheritdoc/>
-    public void SaveState(BinaryWriter writer) => CompressorState.Save(writer, StateTag, random);
+    string IStateful.StateKind => nameof(RandomKCompressor);
 
-    /// <inheritdoc/>
-    public void LoadState(BinaryReader reader) => CompressorState.Load(reader, StateTag, random);
+    void IStateful.WriteState(BinaryWriter writer) => random.Save(writer);
+
+    Action IStateful.ReadState(BinaryReader reader, int version)
+    {
+        var read = RandomSource.Read(reader);
+        return () => random = read;
+    }
 
     /// <summary>Draws the coordinates of a step, for a vector that is not at hand.</summary>
     /// <param name="layout">The tensors of the vector.</param>

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using ContinuousDL.Randomness;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Compression;
@@ -26,11 +27,9 @@ namespace ContinuousDL.Compression;
 /// </example>
 public sealed class TopKCompressor : IBlockwiseCompressor
 {
-    private const uint StateTag = 0x314b5054;
-
     private readonly SelectionCount selection;
     private readonly CompressionScope scope;
-    private readonly RandomSource random;
+    private RandomSource random;
     private readonly MagnitudeSelector selector = new();
     private int wanted;
 
@@ -81,16 +80,18 @@ public sealed class TopKCompressor : IBlockwiseCompressor
         for (var t = 0; t < layout.TensorCount; t++) Append(vector[layout[t]], layout.Offsets[t], t, result);
     }
 
-    /// <inheritdoc/>
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => selection.IsRandom ? $"{nameof(TopKCompressor)} with counts drawn at random" : nameof(TopKCompressor);
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        if (selection.IsRandom) CompressorState.Save(writer, StateTag, random);
+        if (selection.IsRandom) random.Save(writer);
     }
 
-    /// <inheritdoc/>
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        if (selection.IsRandom) CompressorState.Load(reader, StateTag, random);
+        if (!selection.IsRandom) return static () => { };
+        var read = RandomSource.Read(reader);
+        return () => random = read;
     }
 
     /// <summary>How many coordinates are sent next at most. To be asked once for each selection: it may be a matter of chance.</summary>

@@ -1,5 +1,6 @@
 using ContinuousDL.Optimization;
 using ContinuousDL.Replication.Updates;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
@@ -37,11 +38,13 @@ public sealed class DenseDeployment : IDeploymentStrategy
     {
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer) => StrategyState.Save(writer, nameof(DenseDeployment));
+    string IStateful.StateKind => nameof(DenseDeployment);
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader) => StrategyState.Check(reader, nameof(DenseDeployment));
+    void IStateful.WriteState(BinaryWriter writer)
+    {
+    }
+
+    Action IStateful.ReadState(BinaryReader reader, int version) => static () => { };
 
     /// <inheritdoc />
     public void Dispose()

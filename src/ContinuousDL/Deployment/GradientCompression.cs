@@ -3,6 +3,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
@@ -81,21 +82,24 @@ public sealed class GradientCompression : IDeploymentStrategy
         still!.Reset();
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => nameof(GradientCompression);
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        StrategyState.Save(writer, nameof(GradientCompression));
         memory.SaveState(writer);
         compressor.SaveState(writer);
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        StrategyState.Check(reader, nameof(GradientCompression));
-        memory.LoadState(reader);
-        compressor.LoadState(reader);
-        still!.Load(memory.Accumulated);
+        var takeResiduals = memory.ReadState(reader);
+        var takeRandomState = compressor.ReadState(reader);
+        return () =>
+        {
+            takeResiduals();
+            takeRandomState();
+            still!.Load(memory.Accumulated);
+        };
     }
 
     /// <inheritdoc />

@@ -1,4 +1,5 @@
 using ContinuousDL.Optimization;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Deployment;
@@ -9,9 +10,11 @@ namespace ContinuousDL.Deployment;
 /// </summary>
 /// <remarks>
 /// <see cref="UpdateCompression"/>, <see cref="GradientCompression"/>, <see cref="ReplicaDifference"/>, and
-/// <see cref="DenseDeployment"/>, which compresses nothing. Serves one trainer. Not thread-safe.
+/// <see cref="DenseDeployment"/>, which compresses nothing. Serves one trainer. Its state is residuals and random state, with the
+/// states of the parts that it is made of, but neither the rule's state nor the model's, trained or deployed; it is loaded after
+/// <see cref="Attach"/>, when trained and deployed model are as they were then. Not thread-safe.
 /// </remarks>
-public interface IDeploymentStrategy : IDisposable
+public interface IDeploymentStrategy : IDisposable, IStateful
 {
     /// <summary>Prepares for a model. Called once, before anything else.</summary>
     /// <param name="trainable">The trainable parameters as one vector. It stays the trainer's.</param>
@@ -28,13 +31,4 @@ public interface IDeploymentStrategy : IDisposable
     /// have just been given the same values.
     /// </summary>
     void Reset();
-
-    /// <summary>Writes what the strategy is made of: residuals and random state. Neither the rule's state nor the model's, trained or deployed.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    void SaveState(BinaryWriter writer);
-
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Called after <see cref="Attach"/>, when trained and deployed model are as they were then.</summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a strategy like this one.</exception>
-    void LoadState(BinaryReader reader);
 }

@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -64,19 +65,18 @@ public sealed class ReplicaDifference : IDeploymentStrategy
     /// <remarks>There is nothing to forget: what is owed is the difference of trained and deployed model.</remarks>
     public void Reset() => still!.Reset();
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
-    {
-        StrategyState.Save(writer, nameof(ReplicaDifference));
-        compressor.SaveState(writer);
-    }
+    string IStateful.StateKind => nameof(ReplicaDifference);
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    void IStateful.WriteState(BinaryWriter writer) => compressor.SaveState(writer);
+
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        StrategyState.Check(reader, nameof(ReplicaDifference));
-        compressor.LoadState(reader);
-        still!.AssumeOwed();
+        var take = compressor.ReadState(reader);
+        return () =>
+        {
+            take();
+            still!.AssumeOwed();
+        };
     }
 
     /// <inheritdoc />

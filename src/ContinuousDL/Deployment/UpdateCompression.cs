@@ -5,6 +5,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.Memory;
 using ContinuousDL.Optimization;
 using ContinuousDL.Residuals;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -74,8 +75,6 @@ public sealed class UpdateCompression : IDeploymentStrategy
     /// <param name="density">The share of the trainable coordinates that a step applies, in (0, 1].</param>
     public static double LookaheadFor(double density) => Math.Min(1, 0.5 * Math.Pow(density / 1e-3, 0.7));
 
-    private string Kind => FormattableString.Invariant($"{nameof(UpdateCompression)} with look-ahead {lookahead}");
-
     /// <inheritdoc />
     public void Attach(TrainableVector trainable, IUpdateRule rule, DeployedModel deployed)
     {
@@ -118,22 +117,25 @@ public sealed class UpdateCompression : IDeploymentStrategy
         still!.Reset();
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => FormattableString.Invariant($"{nameof(UpdateCompression)} with look-ahead {lookahead}");
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        StrategyState.Save(writer, Kind);
         memory.SaveState(writer);
         compressor.SaveState(writer);
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        StrategyState.Check(reader, Kind);
-        memory.LoadState(reader);
-        compressor.LoadState(reader);
-        still!.Load(memory.Accumulated);
-        for (var t = 0; lookahead > 0 && t < vector!.Layout.TensorCount; t++) LookAhead(t);
+        var takeResiduals = memory.ReadState(reader);
+        var takeRandomState = compressor.ReadState(reader);
+        return () =>
+        {
+            takeResiduals();
+            takeRandomState();
+            still!.Load(memory.Accumulated);
+            for (var t = 0; lookahead > 0 && t < vector!.Layout.TensorCount; t++) LookAhead(t);
+        };
     }
 
     /// <inheritdoc />

@@ -1,3 +1,4 @@
+using ContinuousDL.State;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -38,8 +39,6 @@ namespace ContinuousDL.Evaluation;
 /// </example>
 public sealed class ClassificationEvaluator : IPrequentialEvaluator
 {
-    private const uint StateTag = 0x31434550; // "PEC1", read as little-endian bytes.
-
     private readonly int windowSize;
     private readonly double fadingFactor;
     private readonly int topK;
@@ -77,7 +76,7 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
 
     /// <summary>
     /// How often each class was predicted for samples of each class. It goes on counting with the evaluator, until
-    /// <see cref="Reset"/> or <see cref="LoadState"/> puts another in its place. Null as long as the number of classes is not
+    /// <see cref="Reset"/> or <see cref="SavedState.LoadState"/> puts another in its place. Null as long as the number of classes is not
     /// known, or when it is above <see cref="ClassificationEvaluatorOptions.ConfusionMatrixClasses"/>.
     /// </summary>
     public ConfusionMatrix? ConfusionMatrix => counts.Confusion;
@@ -137,16 +136,14 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
     /// <inheritdoc />
     public void Reset() => counts = NewCounts();
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind =>
+        FormattableString.Invariant($"{nameof(ClassificationEvaluator)}, top {topK}, ")
+        + (ignoreIndex is { } ignored ? FormattableString.Invariant($"target {ignored} ignored, ") : "")
+        + (binaryLogits ? "binary logits, " : "")
+        + FormattableString.Invariant($"confusion matrix of up to {confusionMatrixClasses} classes, window {windowSize}, fading factor {fadingFactor}");
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
-        writer.Write(StateTag);
-        writer.Write(topK);
-        writer.Write(ignoreIndex.HasValue);
-        writer.Write(ignoreIndex.GetValueOrDefault());
-        writer.Write(binaryLogits);
-        writer.Write(confusionMatrixClasses);
         writer.Write(counts.ClassCount);
         writer.Write(counts.Ignored);
         writer.Write(counts.InvalidPredictions);
@@ -157,31 +154,14 @@ public sealed class ClassificationEvaluator : IPrequentialEvaluator
         counts.Confusion?.Save(writer);
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
-        try
-        {
-            counts = ReadCounts(reader);
-        }
-        catch (EndOfStreamException e)
-        {
-            throw new InvalidDataException("The state of a classification evaluator is cut short.", e);
-        }
+        var read = ReadCounts(reader);
+        return () => counts = read;
     }
 
     private Counts ReadCounts(BinaryReader reader)
     {
-        if (reader.ReadUInt32() != StateTag) throw new InvalidDataException("This is not the state of a classification evaluator.");
-        var (savedTopK, ignores, ignored) = (reader.ReadInt32(), reader.ReadBoolean(), reader.ReadInt64());
-        var (savedBinaryLogits, savedConfusionMatrixClasses) = (reader.ReadBoolean(), reader.ReadInt32());
-        if (savedTopK != topK || (ignores ? ignored : null) != ignoreIndex
-            || savedBinaryLogits != binaryLogits || savedConfusionMatrixClasses != confusionMatrixClasses)
-        {
-            throw new InvalidDataException("The state is that of a classification evaluator with other options.");
-        }
-
         var classes = reader.ReadInt32();
         if (classes < 0 || (givenClassCount != 0 && classes != givenClassCount))
         {

@@ -1,3 +1,4 @@
+using ContinuousDL.State;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Evaluation;
@@ -7,10 +8,10 @@ namespace ContinuousDL.Evaluation;
 /// evaluation (Gama, Sebastião and Rodrigues 2013, "On evaluating stream learning algorithms").
 /// </summary>
 /// <remarks>
-/// A batch that is refused changes nothing, so that a caller can correct it and observe it again. Implementations need not be
-/// thread-safe.
+/// A batch that is refused changes nothing, so that a caller can correct it and observe it again. Its state is everything that was
+/// counted. Implementations need not be thread-safe.
 /// </remarks>
-public interface IPrequentialEvaluator
+public interface IPrequentialEvaluator : IStateful
 {
     /// <summary>The measures so far.</summary>
     PrequentialSummary Summary { get; }
@@ -42,13 +43,4 @@ public interface IPrequentialEvaluator
 
     /// <summary>Forgets everything that was counted.</summary>
     void Reset();
-
-    /// <summary>Writes everything that was counted.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    void SaveState(BinaryWriter writer);
-
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Where it cannot, the evaluator stays as it was.</summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of an evaluator of this kind and with these options.</exception>
-    void LoadState(BinaryReader reader);
 }

@@ -1,3 +1,4 @@
+using ContinuousDL.State;
 using static TorchSharp.torch;
 
 namespace ContinuousDL.Evaluation;
@@ -16,8 +17,6 @@ namespace ContinuousDL.Evaluation;
 /// </example>
 public sealed class LossEvaluator : IPrequentialEvaluator
 {
-    private const uint StateTag = 0x314C4550; // "PEL1", read as little-endian bytes.
-
     private readonly int windowSize;
     private readonly double fadingFactor;
     private PrequentialEstimator loss;
@@ -68,30 +67,20 @@ public sealed class LossEvaluator : IPrequentialEvaluator
         invalidLosses = 0;
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => FormattableString.Invariant($"{nameof(LossEvaluator)}, window {windowSize}, fading factor {fadingFactor}");
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
-        writer.Write(StateTag);
         writer.Write(invalidLosses);
         loss.Save(writer);
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
-        try
-        {
-            if (reader.ReadUInt32() != StateTag) throw new InvalidDataException("This is not the state of a loss evaluator.");
-            var invalid = reader.ReadInt64();
-            if (invalid < 0) throw new InvalidDataException($"The state of a loss evaluator is damaged: {invalid} invalid losses.");
-            (loss, invalidLosses) = (PrequentialEstimator.Read(reader, windowSize, fadingFactor), invalid);
-        }
-        catch (EndOfStreamException e)
-        {
-            throw new InvalidDataException("The state of a loss evaluator is cut short.", e);
-        }
+        var invalid = reader.ReadInt64();
+        if (invalid < 0) throw new InvalidDataException($"The state of a loss evaluator is damaged: {invalid} invalid losses.");
+        var read = PrequentialEstimator.Read(reader, windowSize, fadingFactor);
+        return () => (loss, invalidLosses) = (read, invalid);
     }
 
     /// <returns>The number of samples.</returns>

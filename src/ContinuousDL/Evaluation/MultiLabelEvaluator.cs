@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using ContinuousDL.State;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -32,8 +33,6 @@ namespace ContinuousDL.Evaluation;
 /// </example>
 public sealed class MultiLabelEvaluator : IPrequentialEvaluator
 {
-    private const uint StateTag = 0x314D4550; // "PEM1", read as little-endian bytes.
-
     private readonly int windowSize;
     private readonly double fadingFactor;
     private readonly double threshold;
@@ -60,7 +59,7 @@ public sealed class MultiLabelEvaluator : IPrequentialEvaluator
 
     /// <summary>
     /// How often each label was predicted for samples that have it and that have it not. It goes on counting with the evaluator,
-    /// until <see cref="Reset"/> or <see cref="LoadState"/> puts another in its place. Null as long as the number of labels was
+    /// until <see cref="Reset"/> or <see cref="SavedState.LoadState"/> puts another in its place. Null as long as the number of labels was
     /// neither given nor seen.
     /// </summary>
     public LabelConfusion? Labels => counts.Labels;
@@ -114,12 +113,11 @@ public sealed class MultiLabelEvaluator : IPrequentialEvaluator
     /// <inheritdoc />
     public void Reset() => counts = NewCounts();
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => FormattableString.Invariant(
+        $"{nameof(MultiLabelEvaluator)}, threshold {threshold}, window {windowSize}, fading factor {fadingFactor}");
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
-        writer.Write(StateTag);
-        writer.Write(threshold);
         writer.Write(counts.Labels?.LabelCount ?? 0);
         writer.Write(counts.InvalidPredictions);
         writer.Write(counts.InvalidLosses);
@@ -129,28 +127,14 @@ public sealed class MultiLabelEvaluator : IPrequentialEvaluator
         counts.Labels?.Save(writer);
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
-        try
-        {
-            counts = ReadCounts(reader);
-        }
-        catch (EndOfStreamException e)
-        {
-            throw new InvalidDataException("The state of a multi-label evaluator is cut short.", e);
-        }
+        var read = ReadCounts(reader);
+        return () => counts = read;
     }
 
     private Counts ReadCounts(BinaryReader reader)
     {
-        if (reader.ReadUInt32() != StateTag) throw new InvalidDataException("This is not the state of a multi-label evaluator.");
-        if (reader.ReadDouble() is var saved && saved != threshold)
-        {
-            throw new InvalidDataException($"The state is that of a multi-label evaluator with the threshold {saved}; this one has {threshold}.");
-        }
-
         var labelCount = reader.ReadInt32();
         if (labelCount < 0 || (givenLabelCount != 0 && labelCount != givenLabelCount))
         {

@@ -1,5 +1,6 @@
 using System.Text;
 using ContinuousDL.Memory;
+using ContinuousDL.State;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -10,7 +11,8 @@ namespace ContinuousDL.Evaluation;
 /// </summary>
 /// <remarks>
 /// A batch counts for all of the models or, when anything about it is refused, for none. The models run one after the other,
-/// without gradients. Models and evaluators stay the caller's. Not thread-safe.
+/// without gradients. Models and evaluators stay the caller's. The state is everything that was counted, but not the models; it fits
+/// models of the same names in the same order. Not thread-safe.
 /// </remarks>
 /// <example>
 /// <code>
@@ -24,10 +26,8 @@ namespace ContinuousDL.Evaluation;
 /// <param name="loss">
 /// The mean loss of a batch, a scalar, from predictions and targets; null when no loss is to be measured.
 /// </param>
-public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = null)
+public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = null) : IStateful
 {
-    private const uint StateTag = 0x31504350; // "PCP1", read as little-endian bytes.
-
     private readonly OrderedDictionary<string, IPrequentialEvaluator> evaluators = new(StringComparer.Ordinal);
     private readonly List<(string Name, Func<Tensor, Tensor> Predict, IPrequentialEvaluator Evaluator)> models = [];
     private readonly List<(Tensor Predictions, double? Loss)> results = [];
@@ -129,12 +129,10 @@ public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = n
         foreach (var (_, _, evaluator) in models) evaluator.Reset();
     }
 
-    /// <summary>Writes everything that was counted, but not the models.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => nameof(PrequentialComparison);
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
-        writer.Write(StateTag);
         writer.Write(models.Count);
         foreach (var (name, _, evaluator) in models)
         {
@@ -145,52 +143,23 @@ public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = n
         }
     }
 
-    /// <summary>
-    /// Takes up a state that <see cref="SaveState"/> wrote, into models of the same names and order. Where it cannot, all
-    /// evaluators stay as they were.
-    /// </summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a comparison of these models with these evaluators.</exception>
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
-        using var before = new MemoryStream();
-        using (var writer = new BinaryWriter(before, Encoding.UTF8, leaveOpen: true)) SaveState(writer);
-        try
+        var count = reader.ReadInt32();
+        if (count != models.Count) throw new InvalidDataException($"The state is that of {count} models; there are {models.Count}.");
+        var takeAll = new List<Action>();
+        foreach (var (name, _, evaluator) in models)
         {
-            ReadState(reader);
-        }
-        catch
-        {
-            before.Position = 0;
-            using var undo = new BinaryReader(before);
-            ReadState(undo);
-            throw;
-        }
-    }
-
-    private void ReadState(BinaryReader reader)
-    {
-        try
-        {
-            if (reader.ReadUInt32() != StateTag) throw new InvalidDataException("This is not the state of a comparison of models.");
-            var count = reader.ReadInt32();
-            if (count != models.Count) throw new InvalidDataException($"The state is that of {count} models; there are {models.Count}.");
-            foreach (var (name, _, evaluator) in models)
+            var expected = Encoding.UTF8.GetBytes(name);
+            if (reader.ReadInt32() != expected.Length || !reader.ReadBytes(expected.Length).AsSpan().SequenceEqual(expected))
             {
-                var expected = Encoding.UTF8.GetBytes(name);
-                if (reader.ReadInt32() != expected.Length || !reader.ReadBytes(expected.Length).AsSpan().SequenceEqual(expected))
-                {
-                    throw new InvalidDataException($"The state has another model in the place of '{name}'.");
-                }
-
-                evaluator.LoadState(reader);
+                throw new InvalidDataException($"The state has another model in the place of '{name}'.");
             }
+
+            takeAll.Add(evaluator.ReadState(reader));
         }
-        catch (EndOfStreamException e)
-        {
-            throw new InvalidDataException("The state of a comparison of models is cut short.", e);
-        }
+
+        return () => takeAll.ForEach(static take => take());
     }
 
     private double? MeanLoss(string name, Tensor predictions, Tensor targets)

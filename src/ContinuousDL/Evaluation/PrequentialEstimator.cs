@@ -45,8 +45,6 @@ internal sealed class PrequentialEstimator(int windowSize, double fadingFactor)
 
     public void Save(BinaryWriter writer)
     {
-        writer.Write(window.Length);
-        writer.Write(fadingFactor);
         writer.Write(Count);
         writer.Write(cumulativeSum);
         writer.Write(fadingSum);
@@ -55,18 +53,11 @@ internal sealed class PrequentialEstimator(int windowSize, double fadingFactor)
         foreach (var value in window) writer.Write(value);
     }
 
-    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
-    /// <exception cref="InvalidDataException">It was saved with another window or fading factor, or is damaged.</exception>
+    /// <summary>Reads what <see cref="Save"/> wrote, with the same window and fading factor.</summary>
+    /// <exception cref="InvalidDataException">It is damaged.</exception>
     /// <exception cref="EndOfStreamException">It is cut short.</exception>
     public static PrequentialEstimator Read(BinaryReader reader, int windowSize, double fadingFactor)
     {
-        var (savedWindowSize, savedFadingFactor) = (reader.ReadInt32(), reader.ReadDouble());
-        if (savedWindowSize != windowSize || savedFadingFactor != fadingFactor)
-        {
-            throw new InvalidDataException($"The saved estimate has a window of {savedWindowSize} and a fading factor of "
-                + $"{savedFadingFactor}, this one {windowSize} and {fadingFactor}.");
-        }
-
         var estimator = new PrequentialEstimator(windowSize, fadingFactor)
         {
             Count = reader.ReadInt64(),

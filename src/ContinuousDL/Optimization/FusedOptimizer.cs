@@ -3,6 +3,7 @@ using System.Numerics.Tensors;
 using ContinuousDL.Memory;
 using ContinuousDL.Parameters;
 using ContinuousDL.Replication.Models;
+using ContinuousDL.State;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -118,7 +119,7 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         }
     }
 
-    /// <summary>Not supported: the moments are no tensors. Use <see cref="SaveState"/>.</summary>
+    /// <summary>Not supported: the moments are no tensors. Use <see cref="SavedState.SaveState"/>.</summary>
     /// <returns>Nothing.</returns>
     /// <exception cref="NotSupportedException">Always.</exception>
     public override StateDictionary state_dict() => throw new NotSupportedException("Use SaveState and LoadState: the moments are kept as memory, not as tensors.");
@@ -134,12 +135,11 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         }
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind => GetType().Name;
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
         ObjectDisposedException.ThrowIf(disposed, this);
-        writer.Write(GetType().Name);
         writer.Write(_parameter_groups.Count);
         foreach (var group in _parameter_groups)
         {
@@ -156,50 +156,24 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         }
     }
 
-    /// <inheritdoc />
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
         ObjectDisposedException.ThrowIf(disposed, this);
+        var options = ReadOptions(reader);
         var loaded = new List<(long Step, NativeBuffer<float>? Moments)>();
-        var options = new List<(double InitialLearningRate, double[] Values)>();
         try
         {
-            var kind = reader.ReadString();
-            if (kind != GetType().Name) throw new InvalidDataException($"The state is that of {kind}, not of {GetType().Name}.");
-            ReadOptions(reader, options);
             var count = reader.ReadInt32();
             if (count != states.Count) throw new InvalidDataException($"The state has {count} parameters, the optimizer {states.Count}.");
-            foreach (var state in states)
-            {
-                var step = reader.ReadInt64();
-                var length = reader.ReadInt32();
-                if (step < 0 || (length != 0 && (length % Math.Max(1, state.Length) != 0 || length / Math.Max(1, state.Length) is < 0 or > MostMoments)))
-                {
-                    throw new InvalidDataException($"The state has {length} moments after {step} steps for a parameter of {state.Length} elements.");
-                }
-
-                loaded.Add((step, length == 0 ? null : NativeBufferSerialization.Read<float>(reader, length)));
-            }
+            foreach (var state in states) loaded.Add(ReadMoments(reader, state));
         }
-        catch (Exception e) when (e is EndOfStreamException or InvalidDataException or FormatException)
+        catch
         {
             foreach (var (_, moments) in loaded) moments?.Dispose();
-            if (e is InvalidDataException) throw;
-            throw new InvalidDataException("The state of the optimizer is cut short.", e);
+            throw;
         }
 
-        for (var g = 0; g < options.Count; g++)
-        {
-            SetOptions(_parameter_groups[g], options[g].Values);
-            _parameter_groups[g].InitialLearningRate = options[g].InitialLearningRate;
-        }
-
-        for (var p = 0; p < states.Count; p++)
-        {
-            states[p].Moments?.Dispose();
-            (states[p].Step, states[p].Moments) = loaded[p];
-        }
+        return () => Take(options, loaded);
     }
 
     /// <summary>Fills in the options that a group leaves out, and validates them.</summary>
@@ -234,16 +208,45 @@ public abstract class FusedOptimizer : OptimizerHelper, IUpdateRule
         base.Dispose(disposing);
     }
 
-    private void ReadOptions(BinaryReader reader, List<(double InitialLearningRate, double[] Values)> options)
+    private List<(double InitialLearningRate, double[] Values)> ReadOptions(BinaryReader reader)
     {
         var count = reader.ReadInt32();
         if (count != _parameter_groups.Count) throw new InvalidDataException($"The state has {count} parameter groups, the optimizer {_parameter_groups.Count}.");
+        var options = new List<(double InitialLearningRate, double[] Values)>();
         foreach (var group in _parameter_groups)
         {
             var initialLearningRate = reader.ReadDouble();
             var values = new double[OptionsOf(group).Length];
             for (var i = 0; i < values.Length; i++) values[i] = reader.ReadDouble();
             options.Add((initialLearningRate, values));
+        }
+
+        return options;
+    }
+
+    private static (long Step, NativeBuffer<float>? Moments) ReadMoments(BinaryReader reader, ParameterState state)
+    {
+        var (step, length) = (reader.ReadInt64(), reader.ReadInt32());
+        if (step < 0 || (length != 0 && (length % Math.Max(1, state.Length) != 0 || length / Math.Max(1, state.Length) is < 0 or > MostMoments)))
+        {
+            throw new InvalidDataException($"The state has {length} moments after {step} steps for a parameter of {state.Length} elements.");
+        }
+
+        return (step, length == 0 ? null : NativeBufferSerialization.Read<float>(reader, length));
+    }
+
+    private void Take(List<(double InitialLearningRate, double[] Values)> options, List<(long Step, NativeBuffer<float>? Moments)> loaded)
+    {
+        for (var g = 0; g < options.Count; g++)
+        {
+            SetOptions(_parameter_groups[g], options[g].Values);
+            _parameter_groups[g].InitialLearningRate = options[g].InitialLearningRate;
+        }
+
+        for (var p = 0; p < states.Count; p++)
+        {
+            states[p].Moments?.Dispose();
+            (states[p].Step, states[p].Moments) = loaded[p];
         }
     }
 

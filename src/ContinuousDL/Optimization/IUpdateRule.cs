@@ -1,3 +1,4 @@
+using ContinuousDL.State;
 using TorchSharp.Modules;
 
 namespace ContinuousDL.Optimization;
@@ -8,9 +9,10 @@ namespace ContinuousDL.Optimization;
 /// <remarks>
 /// A step is <see cref="BeginStep"/>, then either <see cref="ApplyUpdate"/> (everything, in place), or
 /// <see cref="ComputeUpdate"/> for each part of each parameter that has a gradient, or <see cref="ComputeUpdateAt"/> for the
-/// selected elements of each. Weights, gradients and updates are float32 here, whatever the parameter's dtype. Not thread-safe.
+/// selected elements of each. Weights, gradients and updates are float32 here, whatever the parameter's dtype. Its state is moments,
+/// step counts, and the options of the parameter groups, which schedulers change as they go. Not thread-safe.
 /// </remarks>
-public interface IUpdateRule : IDisposable
+public interface IUpdateRule : IDisposable, IStateful
 {
     /// <summary>
     /// The parameters that are updated, in a fixed order, and those that were added after the rule was given to a trainer behind
@@ -49,14 +51,4 @@ public interface IUpdateRule : IDisposable
 
     /// <summary>Forgets moments and step counts, as if no step had been taken. Learning rates and other options stay.</summary>
     void Reset();
-
-    /// <summary>Writes moments, step counts, and the options of the parameter groups, which schedulers change as they go.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    /// <remarks>It has no checksum: what keeps it, such as a checkpoint, has one.</remarks>
-    void SaveState(BinaryWriter writer);
-
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote, options included. When this fails, the rule is as it was.</summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a rule of this kind over parameters of these sizes.</exception>
-    void LoadState(BinaryReader reader);
 }

@@ -2,6 +2,7 @@ using System.Runtime.ExceptionServices;
 using System.Text;
 using ContinuousDL.Memory;
 using ContinuousDL.Replication.Models;
+using ContinuousDL.State;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -109,36 +110,36 @@ public sealed class TorchOptimizerRule : IUpdateRule
         });
     }
 
-    /// <inheritdoc />
-    /// <exception cref="NotSupportedException">The optimizer cannot save its state.</exception>
-    public void SaveState(BinaryWriter writer)
-    {
-        ArgumentNullException.ThrowIfNull(writer);
-        Save(Stateful(), writer);
-    }
+    string IStateful.StateKind => $"{nameof(TorchOptimizerRule)} of {optimizer.GetType().Name}";
 
-    /// <inheritdoc />
-    /// <exception cref="NotSupportedException">The optimizer cannot load its state.</exception>
-    public void LoadState(BinaryReader reader)
+    /// <exception cref="NotSupportedException">The optimizer does not offer its state.</exception>
+    void IStateful.WriteState(BinaryWriter writer) => Save(Stateful(), writer);
+
+    /// <remarks>The optimizer can't read a state without taking it over, so that it does for a try and goes back.</remarks>
+    /// <exception cref="NotSupportedException">The optimizer does not offer its state.</exception>
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
         var stateful = Stateful();
-        using var before = new MemoryStream();
+        var (before, read) = (new MemoryStream(), new MemoryStream());
         using (var writer = new BinaryWriter(before, Encoding.UTF8, leaveOpen: true)) Save(stateful, writer);
+        reader.BaseStream.CopyTo(read);
         OutsideOfScopes(() =>
         {
             try
             {
-                Load(stateful, reader);
+                Load(stateful, read);
+                if (read.Position < read.Length) throw new InvalidDataException($"{read.Length - read.Position} bytes of it are too many.");
             }
             catch (Exception e) when (e is EndOfStreamException or ArgumentException or FormatException or InvalidDataException)
             {
-                before.Position = 0;
-                using var undo = new BinaryReader(before, Encoding.UTF8, leaveOpen: true);
-                Load(stateful, undo);
                 throw new InvalidDataException($"The state is not one of this {optimizer.GetType().Name}: {e.Message}", e);
             }
+            finally
+            {
+                Load(stateful, before);
+            }
         });
+        return () => OutsideOfScopes(() => Load(stateful, read));
     }
 
     /// <inheritdoc />
@@ -178,8 +179,10 @@ public sealed class TorchOptimizerRule : IUpdateRule
         optimizer.save_state_dict(writer);
     }
 
-    private static void Load(OptimizerHelper optimizer, BinaryReader reader)
+    private static void Load(OptimizerHelper optimizer, MemoryStream saved)
     {
+        saved.Position = 0;
+        using var reader = new BinaryReader(saved, Encoding.UTF8, leaveOpen: true);
         using var state = new RowMajorOptimizerState(optimizer);
         optimizer.load_state_dict(reader);
     }

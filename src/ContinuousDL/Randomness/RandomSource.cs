@@ -89,6 +89,15 @@ internal sealed class RandomSource
         }
     }
 
+    /// <summary>Makes a generator of what <see cref="Save"/> wrote.</summary>
+    /// <exception cref="InvalidDataException">As for <see cref="Load"/>.</exception>
+    public static RandomSource Read(BinaryReader reader)
+    {
+        var random = new RandomSource(0);
+        random.Load(reader);
+        return random;
+    }
+
     private static ulong SplitMix(ref ulong state)
     {
         var z = state += 0x9e3779b97f4a7c15;

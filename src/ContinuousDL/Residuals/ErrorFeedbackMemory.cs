@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
@@ -36,7 +37,7 @@ public sealed class ErrorFeedbackMemory : IResidualMemory
     /// <inheritdoc/>
     public ReadOnlySpan<float> Accumulated => residual.Span;
 
-    private string Description => FormattableString.Invariant($"error feedback, decay {decay}, gain {gain}, {residual.Length} coordinates");
+    string IStateful.StateKind => FormattableString.Invariant($"error feedback, decay {decay}, gain {gain}, {residual.Length} coordinates");
 
     /// <inheritdoc/>
     public void Attach(VectorLayout layout) => residual.Attach(layout);
@@ -62,18 +63,20 @@ public sealed class ErrorFeedbackMemory : IResidualMemory
     /// <inheritdoc/>
     public void Reset() => residual.Clear();
 
-    /// <inheritdoc/>
-    public void SaveState(BinaryWriter writer)
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ResidualState.Save(writer, Description, residual);
+        ResidualState.Write(writer, residual);
         GC.KeepAlive(this);
     }
 
-    /// <inheritdoc/>
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ResidualState.Load(reader, Description, residual);
-        GC.KeepAlive(this);
+        var take = ResidualState.Read(reader, residual);
+        return () =>
+        {
+            take();
+            GC.KeepAlive(this);
+        };
     }
 
     /// <summary>Frees the native memory. Doing so twice is harmless; anything else afterwards throws.</summary>

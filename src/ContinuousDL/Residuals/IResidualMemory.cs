@@ -1,3 +1,4 @@
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
@@ -10,9 +11,10 @@ namespace ContinuousDL.Residuals;
 /// A step is: <see cref="BeginStep"/> if the memory <see cref="NeedsGradientNorm"/>; <see cref="Accumulate"/> for every part
 /// of the vector that has a gradient, in any order, each coordinate at most once; then compress <see cref="Accumulated"/>;
 /// then <see cref="Release"/>. Working in parts lets a step pass over memory once. A coordinate that was not accumulated in a
-/// step keeps what it is owed. Not thread-safe.
+/// step keeps what it is owed. Its state is what is owed, and all else that is kept from step to step; it is saved between steps,
+/// when nothing is accumulated that is yet to be released, and loaded after <see cref="Attach"/>. Not thread-safe.
 /// </remarks>
-public interface IResidualMemory : IDisposable
+public interface IResidualMemory : IDisposable, IStateful
 {
     /// <summary>Prepares for vectors of a layout, with nothing owed. Called once, before anything else.</summary>
     /// <param name="layout">The tensors of the vectors.</param>
@@ -51,16 +53,4 @@ public interface IResidualMemory : IDisposable
 
     /// <summary>Owes nothing any more, and is as after <see cref="Attach"/>. Called between steps.</summary>
     void Reset();
-
-    /// <summary>Writes the whole state. Called between steps: nothing accumulated that is yet to be released.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    void SaveState(BinaryWriter writer);
-
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote. Called after <see cref="Attach"/>.</summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">
-    /// It is not the state of a memory of this kind, with these options and of this length, or is cut short or damaged. The
-    /// memory is then as it was before.
-    /// </exception>
-    void LoadState(BinaryReader reader);
 }

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using ContinuousDL.Compression;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
@@ -69,7 +70,7 @@ public sealed class MomentumCorrectionMemory : IResidualMemory
     /// <summary>Whether <see cref="BeginStep"/> has to be called in every step: if gradients are clipped.</summary>
     public bool NeedsGradientNorm => clipNorm is not null;
 
-    private string Description => string.Create(
+    string IStateful.StateKind => string.Create(
         CultureInfo.InvariantCulture,
         $"momentum correction, momentum {momentum}, nesterov {nesterov}, masking {momentumMasking}, clip norm {clipNorm}, "
         + $"{owed.Length} coordinates");
@@ -133,19 +134,21 @@ public sealed class MomentumCorrectionMemory : IResidualMemory
         clipping = null;
     }
 
-    /// <inheritdoc/>
-    public void SaveState(BinaryWriter writer)
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ResidualState.Save(writer, Description, velocity, owed);
+        ResidualState.Write(writer, velocity, owed);
         GC.KeepAlive(this);
     }
 
-    /// <inheritdoc/>
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ResidualState.Load(reader, Description, velocity, owed);
-        clipping = null;
-        GC.KeepAlive(this);
+        var take = ResidualState.Read(reader, velocity, owed);
+        return () =>
+        {
+            take();
+            clipping = null;
+            GC.KeepAlive(this);
+        };
     }
 
     /// <summary>Frees the native memory. Doing so twice is harmless; anything else afterwards throws.</summary>

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
 namespace ContinuousDL.Residuals;
@@ -28,7 +29,7 @@ public sealed class NoResidualMemory : IResidualMemory
         }
     }
 
-    private string Description => FormattableString.Invariant($"no residual, {gradient.Length} coordinates");
+    string IStateful.StateKind => FormattableString.Invariant($"no residual, {gradient.Length} coordinates");
 
     /// <inheritdoc/>
     public void Attach(VectorLayout layout) => gradient.Attach(layout);
@@ -54,15 +55,11 @@ public sealed class NoResidualMemory : IResidualMemory
     /// <inheritdoc/>
     public void Reset() => parts.Clear();
 
-    /// <inheritdoc/>
-    public void SaveState(BinaryWriter writer) => ResidualState.Save(writer, Description);
-
-    /// <inheritdoc/>
-    public void LoadState(BinaryReader reader)
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ResidualState.Load(reader, Description);
-        parts.Clear();
     }
+
+    Action IStateful.ReadState(BinaryReader reader, int version) => parts.Clear;
 
     /// <summary>Frees the native memory. Doing so twice is harmless; anything else afterwards throws.</summary>
     public void Dispose() => gradient.Dispose();

@@ -1,3 +1,5 @@
+using ContinuousDL.State;
+
 namespace ContinuousDL.Sampling;
 
 /// <summary>
@@ -6,9 +8,11 @@ namespace ContinuousDL.Sampling;
 /// <remarks>
 /// The cost of a batch depends on its size, not on the length of the history. A sampler learns of samples that were added
 /// or dropped from the range it is given, and is used with one history only. Samples of a batch that could not be trained on
-/// may be given as new again. Not thread-safe. <see cref="Sampler"/> says how the samplers of this library make up a batch.
+/// may be given as new again. Its state is everything that decides the next batches, the random state included: the batches that
+/// follow a state that was loaded are the ones that would have followed then. Not thread-safe. <see cref="Sampler"/> says how the
+/// samplers of this library make up a batch.
 /// </remarks>
-public interface ISampler
+public interface ISampler : IStateful
 {
     /// <summary>Fills a batch with indices into the history.</summary>
     /// <param name="range">The samples there are. Its bounds never move down from one call to the next.</param>
@@ -16,13 +20,4 @@ public interface ISampler
     /// <returns>How much of <paramref name="batch"/> was filled, and with what; nothing where there is no sample.</returns>
     /// <exception cref="ArgumentException"><paramref name="batch"/> is empty, or <paramref name="range"/> is not that of the history that this sampler serves.</exception>
     BatchSelection Sample(SampleRange range, Span<long> batch);
-
-    /// <summary>Writes everything that decides the next batches, the random state included.</summary>
-    /// <param name="writer">Where to write it. Stays open.</param>
-    void SaveState(BinaryWriter writer);
-
-    /// <summary>Takes up a state that <see cref="SaveState"/> wrote: the batches that follow are the ones that would have followed then.</summary>
-    /// <param name="reader">Where to read it from. Stays open.</param>
-    /// <exception cref="InvalidDataException">It is not the state of a sampler of this kind and with these options. The sampler is as it was.</exception>
-    void LoadState(BinaryReader reader);
 }

@@ -25,13 +25,13 @@ public sealed class InverseFrequencySampler : Sampler
     /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public InverseFrequencySampler(InverseFrequencySamplerOptions? options = null)
-        : base(options ??= new(), "INV1"u8)
+        : base(options ??= new())
     {
         initialHistoricalCount = options.InitialHistoricalCount;
         initialNewCount = options.InitialNewCount;
     }
 
-    private protected override (long First, long Second) OptionBits => (initialHistoricalCount, initialNewCount);
+    private protected override string? KindOfOptions => FormattableString.Invariant($"initial counts {initialHistoricalCount} and {initialNewCount}");
 
     private protected override int Draw(SampleRange range, int included, Span<long> places)
     {
@@ -52,7 +52,11 @@ public sealed class InverseFrequencySampler : Sampler
 
     private protected override void WriteState(BinaryWriter writer) => counts.Save(writer);
 
-    private protected override void ReadState(BinaryReader reader) => counts = SelectionCounts.Load(reader);
+    private protected override Action ReadState(BinaryReader reader)
+    {
+        var read = SelectionCounts.Load(reader);
+        return () => counts = read;
+    }
 
     private int DrawFrom(long drawable, Span<long> places)
     {

@@ -11,7 +11,7 @@ public sealed class OnlineSampler : Sampler
     /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
     /// <exception cref="ArgumentException"><see cref="SamplerOptions.AlwaysIncludeNew"/> is false.</exception>
     public OnlineSampler(SamplerOptions? options = null)
-        : base(options ?? new(), "ONL1"u8)
+        : base(options ?? new())
     {
         if (!AlwaysIncludeNew)
         {

@@ -1,6 +1,6 @@
-using System.Buffers.Binary;
 using ContinuousDL.Randomness;
 using ContinuousDL.Replication;
+using ContinuousDL.State;
 
 namespace ContinuousDL.Sampling;
 
@@ -18,18 +18,16 @@ namespace ContinuousDL.Sampling;
 /// <para>A call allocates no managed memory once its scratch space has the size of the batch, but for the counts of an
 /// <see cref="InverseFrequencySampler"/>, which grow with the history. To write a sampler of one's own, implement
 /// <see cref="ISampler"/>.</para>
+/// <para>A state fits a sampler of the same type and options but for the seed, whose place it takes.</para>
 /// </remarks>
 public abstract class Sampler : ISampler
 {
-    private readonly uint stateTag;
     private readonly bool shuffle;
 
     /// <param name="options">The options, not validated yet.</param>
-    /// <param name="stateTag">Four ASCII characters that begin the state of this kind of sampler.</param>
-    private protected Sampler(SamplerOptions options, ReadOnlySpan<byte> stateTag)
+    private protected Sampler(SamplerOptions options)
     {
         OptionsValidator.Validate(options, nameof(options));
-        this.stateTag = BinaryPrimitives.ReadUInt32LittleEndian(stateTag);
         AlwaysIncludeNew = options.AlwaysIncludeNew;
         WithReplacement = options.WithReplacement;
         shuffle = options.Shuffle;
@@ -42,8 +40,8 @@ public abstract class Sampler : ISampler
 
     private protected RandomSource Random { get; private set; }
 
-    /// <summary>The options of the derived sampler that decide its batches, as bits: a state fits only a sampler with the same ones.</summary>
-    private protected virtual (long First, long Second) OptionBits => default;
+    /// <summary>The options of the derived sampler that decide its batches, in words: a state fits only a sampler with the same ones.</summary>
+    private protected virtual string? KindOfOptions => null;
 
     /// <inheritdoc />
     public BatchSelection Sample(SampleRange range, Span<long> batch)
@@ -64,37 +62,25 @@ public abstract class Sampler : ISampler
         return new BatchSelection(count, newCount, AlwaysIncludeNew ? range.FirstNew + included : range.End);
     }
 
-    /// <inheritdoc />
-    public void SaveState(BinaryWriter writer)
+    string IStateful.StateKind =>
+        $"{GetType().Name}, new samples {(AlwaysIncludeNew ? "always included" : "drawn like others")}, {(WithReplacement ? "with" : "without")} replacement"
+        + (shuffle ? ", shuffled" : "") + (KindOfOptions is { } own ? $", {own}" : "");
+
+    void IStateful.WriteState(BinaryWriter writer)
     {
-        ArgumentNullException.ThrowIfNull(writer);
-        writer.Write(stateTag);
-        writer.Write(OptionFlags);
-        writer.Write(OptionBits.First);
-        writer.Write(OptionBits.Second);
         Random.Save(writer);
         WriteState(writer);
     }
 
-    /// <inheritdoc />
-    /// <remarks>The seed may differ: the state takes its place. When this fails, the sampler is as it was.</remarks>
-    public void LoadState(BinaryReader reader)
+    Action IStateful.ReadState(BinaryReader reader, int version)
     {
-        ArgumentNullException.ThrowIfNull(reader);
-        try
+        var random = RandomSource.Read(reader);
+        var take = ReadState(reader);
+        return () =>
         {
-            if (reader.ReadUInt32() != stateTag) throw new InvalidDataException($"This is not the state of a {GetType().Name}.");
-            if (reader.ReadByte() != OptionFlags || (reader.ReadInt64(), reader.ReadInt64()) != OptionBits)
-                throw new InvalidDataException($"This is the state of a {GetType().Name} with other options.");
-            var random = new RandomSource(0);
-            random.Load(reader);
-            ReadState(reader);
             Random = random;
-        }
-        catch (EndOfStreamException e)
-        {
-            throw new InvalidDataException($"The state of a {GetType().Name} is cut short.", e);
-        }
+            take();
+        };
     }
 
     /// <summary>Draws the samples of a batch that are not there because they are new.</summary>
@@ -109,15 +95,9 @@ public abstract class Sampler : ISampler
     {
     }
 
-    /// <summary>Takes up what <see cref="WriteState"/> wrote, or throws and changes nothing.</summary>
-    /// <exception cref="InvalidDataException">The data is damaged.</exception>
-    /// <exception cref="EndOfStreamException">The data is cut short.</exception>
-    private protected virtual void ReadState(BinaryReader reader)
-    {
-    }
+    /// <summary>Reads what <see cref="WriteState"/> wrote, as <see cref="IStateful.ReadState"/> does.</summary>
+    private protected virtual Action ReadState(BinaryReader reader) => static () => { };
 
     /// <summary>One past the newest sample that can be drawn.</summary>
     private protected long DrawableEnd(SampleRange range) => AlwaysIncludeNew ? range.FirstNew : range.End;
-
-    private byte OptionFlags => (byte)((AlwaysIncludeNew ? 1 : 0) | (WithReplacement ? 2 : 0) | (shuffle ? 4 : 0));
 }

@@ -31,15 +31,16 @@ public sealed class TimeBiasedSampler : Sampler
     /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public TimeBiasedSampler(TimeBiasedSamplerOptions? options = null)
-        : base(options ??= new(), "TIM1"u8)
+        : base(options ??= new())
     {
         weighting = options.Weighting;
         halfLife = options.HalfLife;
         rate = Math.Log(2) / halfLife;
     }
 
-    private protected override (long First, long Second) OptionBits =>
-        ((long)weighting, weighting == RecencyWeighting.Exponential ? BitConverter.DoubleToInt64Bits(halfLife) : 0);
+    private protected override string? KindOfOptions => weighting == RecencyWeighting.Exponential
+        ? FormattableString.Invariant($"exponential weights of half-life {halfLife}")
+        : "linear weights";
 
     private protected override int Draw(SampleRange range, int included, Span<long> places)
     {

@@ -12,7 +12,7 @@ public sealed class UniformSampler : Sampler
     /// <summary>Makes a sampler.</summary>
     /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
     public UniformSampler(SamplerOptions? options = null)
-        : base(options ?? new(), "UNI1"u8)
+        : base(options ?? new())
     {
     }
 

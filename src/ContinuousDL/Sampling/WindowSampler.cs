@@ -18,12 +18,12 @@ public sealed class WindowSampler : Sampler
     /// <param name="options">The options; null for the defaults. Read once: later changes have no effect.</param>
     /// <exception cref="ArgumentException">An option is out of its range.</exception>
     public WindowSampler(WindowSamplerOptions? options = null)
-        : base(options ??= new(), "WIN1"u8)
+        : base(options ??= new())
     {
         windowSize = options.WindowSize;
     }
 
-    private protected override (long First, long Second) OptionBits => (windowSize, 0);
+    private protected override string? KindOfOptions => FormattableString.Invariant($"window of {windowSize}");
 
     private protected override int Draw(SampleRange range, int included, Span<long> places) =>
         drawing.Draw(Random, Math.Max(range.First, range.End - windowSize), DrawableEnd(range), WithReplacement, places);

@@ -12,7 +12,7 @@ public partial class RoomOrderTests
         ["ContinuousDL.Replication"] = ["", "Storage", "Models", "Updates", "Wire", "Transport", "UpdateLogs", "Replicas"],
         ["ContinuousDL"] =
         [
-            "Memory", "Randomness", "Parameters", "History", "Sampling", "Failures", "Vectors", "Optimization", "Residuals", "Compression",
+            "State", "Memory", "Randomness", "Parameters", "History", "Sampling", "Failures", "Vectors", "Optimization", "Residuals", "Compression",
             "Deployment", "Replicas", "Evaluation", "Checkpoints", "Diagnostics", "", "DependencyInjection",
         ],
     };

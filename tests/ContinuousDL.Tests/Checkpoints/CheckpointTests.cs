@@ -217,17 +217,18 @@ public class CheckpointTests
         restore.Should().Throw<FileNotFoundException>();
     }
 
-    [Test]
-    public void Checkpoint_of_another_version_is_said_to_be_of_one()
+    [TestCase('2', "*version 2*reads 3*older*the release of the library that saved it*")]
+    [TestCase('4', "*version 4*reads 3*newer release*")]
+    public void Checkpoint_of_another_version_is_refused_with_what_to_do(char version, string message)
     {
         using (var run = new Run(new Setup())) run.Trainer.SaveCheckpoint(Path);
         var bytes = File.ReadAllBytes(Path);
-        bytes[7] = (byte)'3';
+        bytes[7] = (byte)version;
         File.WriteAllBytes(Path, bytes);
         using var model = Setup.NewModel();
         using var optimizer = new FusedSgd(model.parameters(), 0.1);
         var restore = () => ProactiveTrainer.Restore(Path, model, nn.CrossEntropyLoss(), optimizer);
-        restore.Should().Throw<CheckpointException>().WithMessage("*version 3*reads 2*");
+        restore.Should().Throw<CheckpointException>().WithMessage(message);
     }
 
     [Test]

@@ -2,6 +2,7 @@ using ContinuousDL.Compression;
 using ContinuousDL.Deployment;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
+using ContinuousDL.State;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -1,4 +1,5 @@
 using ContinuousDL.Evaluation;
+using ContinuousDL.State;
 
 namespace ContinuousDL.Tests.Evaluation;
 

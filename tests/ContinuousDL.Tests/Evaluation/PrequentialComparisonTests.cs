@@ -1,4 +1,5 @@
 using ContinuousDL.Evaluation;
+using ContinuousDL.State;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;

@@ -1,4 +1,5 @@
 using ContinuousDL.Optimization;
+using ContinuousDL.State;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -1,5 +1,6 @@
 using ContinuousDL.Compression;
 using ContinuousDL.Residuals;
+using ContinuousDL.State;
 using ContinuousDL.Tests.Compression;
 using ContinuousDL.Vectors;
 using static ContinuousDL.Tests.Compression.TestVectors;

@@ -1,4 +1,5 @@
 using ContinuousDL.Sampling;
+using ContinuousDL.State;
 using CsCheck;
 
 namespace ContinuousDL.Tests.Sampling;
@@ -115,7 +116,7 @@ public class SamplerStateTests
         foreach (var other in OnePerClass.Where(other => other != kind))
         {
             var load = () => Samplers.Make(kind).Load(Samplers.Make(other).Save());
-            load.Should().Throw<InvalidDataException>().WithMessage("This is not the state of a *Sampler.");
+            load.Should().Throw<InvalidDataException>().WithMessage($"*state of {Samplers.Make(other).StateKind}*not of {Samplers.Make(kind).StateKind}*");
         }
     }
 
@@ -128,7 +129,7 @@ public class SamplerStateTests
         foreach (var other in others)
         {
             var load = () => other.Load(state);
-            load.Should().Throw<InvalidDataException>().WithMessage("*other options*");
+            load.Should().Throw<InvalidDataException>().WithMessage($"*state of {Samplers.Make(kind).StateKind}*not of {other.StateKind}*");
         }
     }
 
@@ -138,9 +139,10 @@ public class SamplerStateTests
     [TestCase("inverse-frequency")]
     public void State_of_a_sampler_with_other_options_of_its_kind_is_refused(string kind)
     {
-        var load = () => Samplers.MakeOther(kind)!.Load(Samplers.Make(kind).Save());
+        var (sampler, other) = (Samplers.Make(kind), Samplers.MakeOther(kind)!);
+        var load = () => other.Load(sampler.Save());
 
-        load.Should().Throw<InvalidDataException>().WithMessage("*other options*");
+        load.Should().Throw<InvalidDataException>().WithMessage($"*state of {sampler.StateKind}*not of {other.StateKind}*");
     }
 
     [Test]

@@ -1,4 +1,5 @@
 using ContinuousDL.Sampling;
+using ContinuousDL.State;
 
 namespace ContinuousDL.Tests.Sampling;
 

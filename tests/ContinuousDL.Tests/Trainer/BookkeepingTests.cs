@@ -7,6 +7,7 @@ using ContinuousDL.Replicas;
 using ContinuousDL.Replication.Updates;
 using ContinuousDL.Residuals;
 using ContinuousDL.Sampling;
+using ContinuousDL.State;
 using ContinuousDL.Vectors;
 using TorchSharp;
 using TorchSharp.Modules;

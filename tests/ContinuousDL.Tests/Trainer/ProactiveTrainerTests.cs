@@ -9,6 +9,7 @@ using ContinuousDL.Replicas;
 using ContinuousDL.Replication.Updates;
 using ContinuousDL.Residuals;
 using ContinuousDL.Sampling;
+using ContinuousDL.State;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -6,6 +6,7 @@ using ContinuousDL.Failures;
 using ContinuousDL.History;
 using ContinuousDL.Optimization;
 using ContinuousDL.Sampling;
+using ContinuousDL.State;
 using Microsoft.Extensions.Logging;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -559,9 +560,11 @@ public class QuarantineTests
             return sampled;
         }
 
-        public void SaveState(BinaryWriter writer) => rest.SaveState(writer);
+        public string StateKind => nameof(Stranger);
 
-        public void LoadState(BinaryReader reader) => rest.LoadState(reader);
+        public void WriteState(BinaryWriter writer) => rest.SaveState(writer);
+
+        public Action ReadState(BinaryReader reader, int version) => rest.ReadState(reader);
     }
 
     private sealed class Messages : ILogger<ProactiveTrainer>

@@ -1,4 +1,4 @@
-namespace ContinuousDL.Checkpoints;
+namespace ContinuousDL.State;
 
 /// <summary>The next bytes of a stream, and no more: whoever reads a section can't get into the next one.</summary>
 internal sealed class SectionStream(Stream source, long length) : Stream
