@@ -19,6 +19,12 @@ public interface IGradientCompressor
     /// <exception cref="ArgumentException"><paramref name="vector"/> does not have the layout's length.</exception>
     void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result);
 
+    /// <summary>
+    /// The way to compress a vector block by block, with the same results; null where there is none. A compressor that wraps
+    /// another one passes the other's on only where it changes nothing about its results. <value>Null, unless an implementation says otherwise.</value>
+    /// </summary>
+    IBlockwiseCompressor? Blockwise => null;
+
     /// <summary>Writes everything that decides the next results, the random state included. Deterministic compressors write nothing.</summary>
     /// <param name="writer">Where to write it. Stays open.</param>
     void SaveState(BinaryWriter writer)

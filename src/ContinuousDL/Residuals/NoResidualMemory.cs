@@ -28,6 +28,9 @@ public sealed class NoResidualMemory : IResidualMemory
         }
     }
 
+    /// <inheritdoc/>
+    public bool KeepsResidual => false;
+
     private string Description => FormattableString.Invariant($"no residual, {gradient.Length} coordinates");
 
     /// <inheritdoc/>
