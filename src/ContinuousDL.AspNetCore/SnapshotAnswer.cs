@@ -34,7 +34,7 @@ internal static class SnapshotAnswer
     {
         using (snapshot)
         {
-            if (newestSequence is { } newest) context.Response.Headers[SnapshotDownload.NewestSequenceHeader] = newest.ToString(CultureInfo.InvariantCulture);
+            if (newestSequence is { } newest) context.Response.Headers[HttpUpdateHeaders.NewestSequence] = newest.ToString(CultureInfo.InvariantCulture);
             context.Response.Headers.Vary = HeaderNames.Accept;
             var tag = new EntityTagHeaderValue($"\"{snapshot.Image.Tag}\"");
             try

@@ -46,6 +46,9 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     /// <summary>How many floats of the residual are written or read at a time: a span of bytes can't hold all that a tensor can.</summary>
     private const int Chunk = 1 << 20;
 
+    /// <summary>The factor of sums. The one that TorchSharp makes for each sum can be finalized while native code still reads it; this one stays.</summary>
+    private static readonly Scalar One = 1.ToScalar();
+
     private readonly IGradientCompressor compressor;
     private readonly float lookahead;
     private readonly CompressedGradient sent = new();
@@ -156,7 +159,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         for (var t = 0; t < weights.Length; t++)
         {
             if (!vector!.HasGradient[t]) continue;
-            var owed = Owed(t).AddInPlace(Update(t).to(residual!.device));
+            var owed = Owed(t).add_(Update(t).to(residual!.device), One);
 
             // Selecting the largest brings it to light by itself.
             if (k == 0 && !owed.isfinite().all().item<bool>()) throw model!.NotFinite(t);
@@ -185,8 +188,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         using var whole = WithParked();
         using var host = whole.cpu();
         writer.Write(host.numel());
-        using var values = FloatView.Of(host);
-        for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
+        for (var rest = DeviceMemory.Floats(host); !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
         {
             writer.Write(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
         }
@@ -201,8 +203,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
         var loaded = empty(length, dtype: ScalarType.Float32).DetachFromDisposeScope();
         try
         {
-            using var values = FloatView.Of(loaded);
-            for (var rest = values.Span; !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
+            for (var rest = DeviceMemory.Floats(loaded); !rest.IsEmpty; rest = rest[Math.Min(Chunk, rest.Length)..])
             {
                 reader.ReadExactly(MemoryMarshal.AsBytes(rest[..Math.Min(Chunk, rest.Length)]));
             }
@@ -382,7 +383,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     private void Draw(RandomKCompressor randomK)
     {
         randomK.Draw(vector!.Layout, sent);
-        StillTensors.ExcludeCoordinates(vector, sent);
+        vector.ExcludeWithoutGradient(sent);
     }
 
     /// <summary>What adds the selection to the deployed parameters on their device; null where kernels can't address them.</summary>
@@ -451,7 +452,7 @@ public sealed class CudaUpdateCompression : IDeploymentStrategy
     {
         if (lookahead == 0) return weights[t];
         using var factor = lookahead.ToScalar();
-        return weights[t].Plus(Owed(t).mul(factor).view(weights[t].shape).to(weights[t].device)).to(weights[t].dtype);
+        return weights[t].add(Owed(t).mul(factor).view(weights[t].shape).to(weights[t].device), One).to(weights[t].dtype);
     }
 
     /// <summary>Picks what is sent, changes the deployed model by it, and keeps what rounding left of it; with plain operations.</summary>

@@ -49,11 +49,38 @@ public sealed partial class ProactiveTrainer
 
     /// <summary>Notes that a batch was trained on.</summary>
     /// <returns>What it brought into quarantine: nothing.</returns>
-    private IReadOnlyList<QuarantinedSample> Count(BatchSelection sampled)
+    private IReadOnlyList<QuarantinedSample> Count(BatchSelection sampled, double loss)
     {
+        TellSampler(indices.AsSpan(0, sampled.Count), loss);
         firstNew = sampled.FirstNew;
         (indices, lastGood, lastGoodCount) = (lastGood, indices, sampled.Count);
         return [];
+    }
+
+    /// <summary>Tells the sampler of a step. The update is made, and must not be lost because of what the sampler makes of it.</summary>
+    private void TellSampler(ReadOnlySpan<long> batch, double loss)
+    {
+        try
+        {
+            batches.OnTrained(batch, loss);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            Log.SamplerFailed(logger, deployed.Sequence, e);
+        }
+    }
+
+    /// <summary>Tells the sampler of the newest samples. They are kept, and must not be added once more because of what the sampler makes of them.</summary>
+    private void TellSampler(int arrivals, double? loss)
+    {
+        try
+        {
+            batches.OnArrived(history.EndIndex - arrivals, arrivals, loss);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            Log.SamplerFailed(logger, deployed.Sequence, e);
+        }
     }
 
     /// <summary>Puts the samples into quarantine because of which a batch could not be trained on.</summary>

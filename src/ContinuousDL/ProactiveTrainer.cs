@@ -136,11 +136,11 @@ public sealed partial class ProactiveTrainer : IDisposable
         rule = components.UpdateRule ?? optimizer as IUpdateRule ?? new TorchOptimizerRule(optimizer);
         strategy = components.Strategy ?? new UpdateCompression(
             new TopKCompressor(this.options.Density), lookahead: UpdateCompression.LookaheadFor(this.options.Density));
-        if (strategy is DenseDeployment && this.options.DeployedValuePrecision != DeployedValuePrecision.Float32)
+        if (!strategy.Allows(this.options.DeployedValuePrecision))
         {
             throw new ArgumentException(
                 $"{nameof(ProactiveTrainerOptions)}.{nameof(ProactiveTrainerOptions.DeployedValuePrecision)} is {this.options.DeployedValuePrecision}: "
-                + "DenseDeployment deploys the trained values as they are. Leave it at Float32, or choose another strategy.",
+                + $"{strategy.GetType().Name} does not allow it. Leave it at Float32, or choose another strategy.",
                 nameof(options));
         }
 
@@ -231,6 +231,7 @@ public sealed partial class ProactiveTrainer : IDisposable
         var (predictions, loss) = options.EvaluateArrivals ? Evaluate(inputs, targets) : (null, null);
         Keep(inputs, targets);
         if (loss is not null) Evaluator.Observe(predictions, targets, loss);
+        TellSampler(arrivals: (int)inputs.shape[0], loss);
         return new ObserveResult((int)inputs.shape[0], loss, PendingSamples, PendingSamples >= options.TriggerSize);
     }
 
@@ -297,7 +298,7 @@ public sealed partial class ProactiveTrainer : IDisposable
             trainable.Clear();
         }
 
-        var quarantined = problem is null ? Count(sampled) : SetAside(sampled, problem);
+        var quarantined = problem is null ? Count(sampled, loss) : SetAside(sampled, problem);
         var result = new StepResult(loss, sampled.NewCount, sampled.HistoricalCount, update, problem?.Message, clock.Timings, quarantined);
         Report(result, problem?.Reason);
         return result;

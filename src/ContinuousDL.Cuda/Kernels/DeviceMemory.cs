@@ -17,7 +17,12 @@ internal static unsafe class DeviceMemory
 
     /// <summary>As <see cref="AddressOf"/>, without a check: whether a tensor that was contiguous still is where it was.</summary>
     /// <param name="tensor">The tensor, which is not disposed. Stays the caller's.</param>
-    public static nint PlaceOf(Tensor tensor) => (nint)TensorMemory.AddressOf(tensor);
+    public static nint PlaceOf(Tensor tensor) => TensorMemory.GetAddress(tensor);
+
+    /// <summary>The elements of a contiguous float32 tensor in main memory; valid as long as the tensor is.</summary>
+    /// <param name="tensor">The tensor. Stays the caller's.</param>
+    /// <exception cref="ArgumentException">It is not contiguous.</exception>
+    public static Span<float> Floats(Tensor tensor) => new((void*)AddressOf(tensor), checked((int)tensor.numel()));
 
     /// <summary>All of a contiguous tensor.</summary>
     /// <param name="tensor">The tensor. Stays the caller's.</param>

@@ -12,6 +12,9 @@ public static class HttpUpdateHeaders
     /// <summary>A signed heartbeat in Base64, see <see cref="UpdateBatch.Heartbeat"/>.</summary>
     public const string Heartbeat = "ContinuousDL-Heartbeat";
 
+    /// <summary>The newest sequence of the source when an answer with a snapshot on its own began, in decimal digits, see <see cref="UpdateBatch.NewestSequence"/>.</summary>
+    public const string NewestSequence = "ContinuousDL-Newest-Sequence";
+
     /// <summary>The most characters of a request's name: letters, digits and hyphens.</summary>
-    internal const int LongestRequest = 64;
+    public const int LongestRequest = 64;
 }

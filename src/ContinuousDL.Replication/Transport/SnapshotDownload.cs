@@ -11,9 +11,6 @@ namespace ContinuousDL.Replication.Transport;
 /// <remarks>The first answer says which snapshot it is by a strong entity tag; without one there is nothing to go on with.</remarks>
 internal sealed class SnapshotDownload
 {
-    /// <summary>The header that says what the newest sequence of the source was when the answer began.</summary>
-    public const string NewestSequenceHeader = "ContinuousDL-Newest-Sequence";
-
     private readonly SnapshotReader reader;
     private readonly EntityTagHeaderValue? tag;
     private readonly long? length;
@@ -28,7 +25,7 @@ internal sealed class SnapshotDownload
         if (length > maximumBytes) throw new SnapshotFormatException($"The snapshot takes {length:N0} bytes; {maximumBytes:N0} are allowed.");
         tag = response.Headers.ETag is { IsWeak: false } strong ? strong : null;
         reader = new SnapshotReader(length: length, maximum: maximumBytes);
-        if (response.Headers.TryGetValues(NewestSequenceHeader, out var values) && long.TryParse(values.First(), NumberStyles.None, CultureInfo.InvariantCulture, out var newest))
+        if (response.Headers.TryGetValues(HttpUpdateHeaders.NewestSequence, out var values) && long.TryParse(values.First(), NumberStyles.None, CultureInfo.InvariantCulture, out var newest))
         {
             NewestSequence = newest;
         }

@@ -8,17 +8,34 @@ using ContinuousDL.Replication.Wire;
 namespace ContinuousDL.Replication.UpdateLogs;
 
 /// <summary>Makes one update of many: the coordinates that any of them changes, with the values that they have in the end.</summary>
-internal sealed class MergedUpdate(ModelLayout layout)
+/// <remarks>
+/// Since updates carry values and not differences, the newest value wins. Memory: a bit for each coordinate of the model. Makes one
+/// update; not thread-safe.
+/// </remarks>
+public sealed class MergedUpdate
 {
     private const int LargestElement = sizeof(ulong);
 
-    private readonly ulong[] changed = new ulong[(int)(((long)layout.Count + 63) / 64)];
+    private readonly ModelLayout layout;
+    private readonly ulong[] changed;
 
     /// <summary>The most that the values of the update can take, in bytes: at first none, after each update what its values could add.</summary>
     private long bound;
 
+    /// <summary>Begins with no update.</summary>
+    /// <param name="layout">The model's tensors and their coordinates.</param>
+    /// <exception cref="ArgumentNullException"><paramref name="layout"/> is null.</exception>
+    public MergedUpdate(ModelLayout layout)
+    {
+        ArgumentNullException.ThrowIfNull(layout);
+        this.layout = layout;
+        changed = new ulong[(int)(((long)layout.Count + 63) / 64)];
+    }
+
     /// <summary>Adds the coordinates of an update.</summary>
+    /// <param name="message">The update as the codec made it, of a model of the layout. Its signature is not checked.</param>
     /// <returns>False where the update carries every coordinate, or all together could be more than one can carry: merging is no use then.</returns>
+    /// <exception cref="WireFormatException">The bytes are not an update, or not one of a model of the layout.</exception>
     public bool TryAdd(UpdateMessage message)
     {
         var header = UpdateCodec.ReadHeader(message.Bytes.Span);
@@ -34,9 +51,16 @@ internal sealed class MergedUpdate(ModelLayout layout)
 
     /// <summary>Makes the update.</summary>
     /// <param name="baseSequence">The sequence of the state that the first of the updates starts from.</param>
-    /// <param name="state">The state that the last of them leads to.</param>
+    /// <param name="state">The state that the last of them leads to. It stays the caller's.</param>
+    /// <returns>The update, which is the caller's.</returns>
+    /// <exception cref="ArgumentException"><paramref name="state"/> is of a model of another layout.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="baseSequence"/> is negative, or not before the state's sequence.</exception>
     public ModelUpdate Build(long baseSequence, ModelState state)
     {
+        ArgumentNullException.ThrowIfNull(state);
+        if (state.Layout.Fingerprint != layout.Fingerprint) throw new ArgumentException("The state is of a model of another layout than the updates.", nameof(state));
+        ArgumentOutOfRangeException.ThrowIfNegative(baseSequence);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(baseSequence, state.Sequence);
         var count = 0;
         foreach (var word in changed) count += BitOperations.PopCount(word);
         var coordinates = ArrayPool<int>.Shared.Rent(count);

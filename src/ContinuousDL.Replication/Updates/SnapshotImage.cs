@@ -9,7 +9,7 @@ namespace ContinuousDL.Replication.Updates;
 /// A snapshot as the bytes of a safetensors file: a header, and the snapshot's own memory, of which no copy is made. Any number of
 /// readers share it.
 /// </summary>
-internal sealed class SnapshotImage
+public sealed class SnapshotImage
 {
     /// <summary>The media type of a snapshot on its own.</summary>
     public const string MediaType = "application/vnd.continuousdl.snapshot";
@@ -22,9 +22,12 @@ internal sealed class SnapshotImage
     private readonly List<long> starts = [0];
 
     /// <summary>Makes the image of a snapshot.</summary>
+    /// <param name="snapshot">The snapshot. The image reads its memory, without a copy.</param>
+    /// <exception cref="ArgumentNullException"><paramref name="snapshot"/> is null.</exception>
     /// <exception cref="NotSupportedException">The format can't hold its names.</exception>
     public SnapshotImage(ModelSnapshot snapshot)
     {
+        ArgumentNullException.ThrowIfNull(snapshot);
         Snapshot = snapshot;
 
         // As the reference implementation orders them: the widest elements first, so that all lie aligned.
@@ -60,6 +63,7 @@ internal sealed class SnapshotImage
     /// <param name="stream">Where to. It stays the caller's.</param>
     public void WriteTo(Stream stream)
     {
+        ArgumentNullException.ThrowIfNull(stream);
         foreach (var segment in segments) stream.Write(segment.Span);
     }
 
@@ -68,17 +72,19 @@ internal sealed class SnapshotImage
     /// <param name="cancellationToken">Stops half way.</param>
     public async Task WriteToAsync(Stream stream, CancellationToken cancellationToken)
     {
+        ArgumentNullException.ThrowIfNull(stream);
         foreach (var segment in segments) await WriteInPiecesAsync(stream, segment, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Writes bytes in small pieces.</summary>
-    public static async Task WriteInPiecesAsync(Stream stream, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    internal static async Task WriteInPiecesAsync(Stream stream, ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
         for (; bytes.Length > PieceLength; bytes = bytes[PieceLength..]) await stream.WriteAsync(bytes[..PieceLength], cancellationToken).ConfigureAwait(false);
         if (bytes.Length > 0) await stream.WriteAsync(bytes, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>All of it as a stream of its own, to be read from any place on.</summary>
+    /// <returns>A stream that can seek; the caller's. The image and its other streams go on without it.</returns>
     public Stream OpenRead() => new Reading(this);
 
     private static IEnumerable<SafetensorsTensor> Describe(IReadOnlyList<LayoutEntry> entries, int[] order)

@@ -5,7 +5,9 @@ namespace ContinuousDL.Replication.Wire;
 /// <summary>A message is not signed although the codec has a key, or its signature is not by that key.</summary>
 public sealed class UpdateSignatureException : DeploymentException
 {
-    internal UpdateSignatureException(string message)
+    /// <summary>Makes the exception.</summary>
+    /// <param name="message">What is wrong.</param>
+    public UpdateSignatureException(string message)
         : base(message)
     {
     }

@@ -21,6 +21,12 @@ public interface IGradientCompressor : IStateful
     /// <exception cref="ArgumentException"><paramref name="vector"/> does not have the layout's length.</exception>
     void Compress(ReadOnlySpan<float> vector, VectorLayout layout, CompressedGradient result);
 
+    /// <summary>
+    /// The way to compress a vector block by block, with the same results; null where there is none. A compressor that wraps
+    /// another one passes the other's on only where it changes nothing about its results. <value>Null, unless an implementation says otherwise.</value>
+    /// </summary>
+    IBlockwiseCompressor? Blockwise => null;
+
     /// <summary>The name of the compressor's type, unless it says otherwise.</summary>
     string IStateful.StateKind => GetType().Name;
 

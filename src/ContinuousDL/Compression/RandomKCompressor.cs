@@ -85,8 +85,11 @@ public sealed class RandomKCompressor : IGradientCompressor
     /// <summary>Draws the coordinates of a step, for a vector that is not at hand.</summary>
     /// <param name="layout">The tensors of the vector.</param>
     /// <param name="result">Receives the coordinates and, in the place of their values, what each value is to be multiplied by.</param>
-    internal void Draw(VectorLayout layout, CompressedGradient result)
+    /// <exception cref="ArgumentNullException">An argument is null.</exception>
+    public void Draw(VectorLayout layout, CompressedGradient result)
     {
+        ArgumentNullException.ThrowIfNull(layout);
+        ArgumentNullException.ThrowIfNull(result);
         result.SetSparse(layout.Length, 0);
         if (scope == CompressionScope.WholeModel)
         {

@@ -9,8 +9,9 @@ namespace ContinuousDL.Compression;
 /// <remarks>
 /// Implementation note: the set that the method needs is a hash table whose hash is the number itself, scaled down to the
 /// table. A random set spreads over it evenly, and reading the table from the front gives the numbers almost in order.
+/// Not thread-safe: the table is used again.
 /// </remarks>
-internal sealed class RandomSubset
+public sealed class RandomSubset
 {
     private const int Empty = -1;
 
@@ -20,8 +21,11 @@ internal sealed class RandomSubset
     /// <param name="n">The numbers are 0 to n − 1.</param>
     /// <param name="subset">Receives the k ≤ n numbers, ascending and distinct.</param>
     /// <param name="random">Where chance comes from.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="n"/> is smaller than the subset.</exception>
     public void Draw(int n, Span<int> subset, RandomSource random)
     {
+        ArgumentNullException.ThrowIfNull(random);
+        ArgumentOutOfRangeException.ThrowIfLessThan(n, subset.Length);
         var k = subset.Length;
         if (k == 0) return;
 

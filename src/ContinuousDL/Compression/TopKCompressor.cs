@@ -56,8 +56,8 @@ public sealed class TopKCompressor : IBlockwiseCompressor
         random = new RandomSource(seed);
     }
 
-    /// <summary>What is regarded as one.</summary>
-    internal CompressionScope Scope => scope;
+    /// <summary>Whether the k largest of the whole model are sent, or those of each tensor.</summary>
+    public CompressionScope Scope => scope;
 
     /// <summary>Sends a fixed number of coordinates.</summary>
     /// <param name="count">The number, k, at least 1: of the model, or of each tensor; all where there are fewer.</param>
@@ -94,9 +94,15 @@ public sealed class TopKCompressor : IBlockwiseCompressor
         return () => random = read;
     }
 
-    /// <summary>How many coordinates are sent next at most. To be asked once for each selection: it may be a matter of chance.</summary>
-    /// <param name="length">The number of the coordinates to select from.</param>
-    internal int NextCount(int length) => selection.For(length, random).Count;
+    /// <summary>How many coordinates are sent next at most, for a selection that is made elsewhere, such as on a device.</summary>
+    /// <param name="length">The number of the coordinates to select from, 0 or more.</param>
+    /// <returns>k. To be asked once for each selection: it may be a matter of chance, and moves the random state then.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="length"/> is negative.</exception>
+    public int NextCount(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        return selection.For(length, random).Count;
+    }
 
     /// <inheritdoc/>
     bool IBlockwiseCompressor.TryBegin(VectorLayout layout)

@@ -6,7 +6,7 @@ namespace ContinuousDL.DependencyInjection;
 /// <summary>
 /// A package's strategy for trainers that were given none: registered as a service, asked when the container makes a trainer.
 /// </summary>
-internal interface IDefaultStrategy
+public interface IDefaultStrategy
 {
     /// <summary>Makes a strategy, if this is the one for the parameters.</summary>
     /// <param name="parameters">The model's parameters. They stay the model's.</param>

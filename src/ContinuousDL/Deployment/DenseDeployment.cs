@@ -1,4 +1,5 @@
 using ContinuousDL.Optimization;
+using ContinuousDL.Replication.Models;
 using ContinuousDL.Replication.Updates;
 using ContinuousDL.State;
 using ContinuousDL.Vectors;
@@ -14,6 +15,10 @@ public sealed class DenseDeployment : IDeploymentStrategy
     private TrainableVector? vector;
     private IUpdateRule? optimizer;
     private DeployedModel? model;
+
+    /// <inheritdoc />
+    /// <remarks>The trained values are deployed as they are, so that only <see cref="DeployedValuePrecision.Float32"/> is allowed.</remarks>
+    public bool Allows(DeployedValuePrecision precision) => precision == DeployedValuePrecision.Float32;
 
     /// <inheritdoc />
     /// <exception cref="NotSupportedException">The model's values take 2 GiB or more, which no update can carry as a whole.</exception>

@@ -71,10 +71,10 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     public bool HasOwnParameters { get; private set; }
 
     /// <summary>The trainable vector, whose coordinates <see cref="Add(CompressedGradient)"/> uses.</summary>
-    internal TrainableVector Vector { get; }
+    public TrainableVector Vector { get; }
 
     /// <summary>What deployed float32 parameters are rounded to.</summary>
-    internal DeployedValuePrecision Precision => precision;
+    public DeployedValuePrecision Precision => precision;
 
     /// <summary>The deployed tensors, in the order of the layout.</summary>
     internal IReadOnlyList<TensorSlot> Slots => slots;
@@ -96,7 +96,8 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     public Tensor Parameter(int tensor) => ParameterSlot(tensor).Tensor;
 
     /// <summary>As <see cref="Parameter"/>, with its coordinates in the model.</summary>
-    internal TensorSlot ParameterSlot(int tensor) => slots[entries[tensor]];
+    /// <param name="tensor">Its index in the trainable vector.</param>
+    public TensorSlot ParameterSlot(int tensor) => slots[entries[tensor]];
 
     /// <summary>
     /// Adds to the deployed parameters. Each sum is rounded to the parameter's dtype, and further where the trainer's options say
@@ -145,10 +146,22 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <param name="after">The bits after, likewise.</param>
     /// <param name="width">4, or 8 where a parameter's elements take 8 bytes.</param>
     /// <param name="digestChange">What the digest has changed by.</param>
+    /// <exception cref="ArgumentException">The lengths of the bits do not fit the coordinates, a coordinate is not below the vector's length, or <paramref name="width"/> is neither 4 nor 8.</exception>
     /// <exception cref="InvalidOperationException">The model has been changed in this step already.</exception>
     /// <exception cref="NonFiniteException">A value became infinite or not a number. The deployed model is as it was before.</exception>
-    internal void Record(ReadOnlySpan<int> indices, ReadOnlySpan<byte> before, ReadOnlySpan<byte> after, int width, ulong digestChange)
+    public void Record(ReadOnlySpan<int> indices, ReadOnlySpan<byte> before, ReadOnlySpan<byte> after, int width, ulong digestChange)
     {
+        if (width is not (sizeof(uint) or sizeof(ulong))) throw new ArgumentOutOfRangeException(nameof(width), width, "width must be 4 or 8 bytes.");
+        if (before.Length != (long)indices.Length * width || after.Length != before.Length)
+        {
+            throw new ArgumentException($"There are {indices.Length} coordinates of {width} bytes, but {before.Length} bytes before and {after.Length} after.", nameof(before));
+        }
+
+        if (!indices.IsEmpty && (indices[0] < 0 || indices[^1] >= Vector.Layout.Length))
+        {
+            throw new ArgumentException($"The coordinates {indices[0]} to {indices[^1]} are not those of a vector of {Vector.Layout.Length}.", nameof(indices));
+        }
+
         BeginChange();
         var digest = Digest;
         Digest += digestChange;
@@ -174,7 +187,8 @@ public sealed class DeployedModel : IDeployedState, IDisposable
 
     /// <summary>What is thrown where a step would make a value infinite or not a number, or what is owed to it, although the gradient is finite.</summary>
     /// <param name="tensor">The index of its parameter in the trainable vector.</param>
-    internal NonFiniteException NotFinite(int tensor)
+    /// <returns>The exception, for the caller to throw.</returns>
+    public NonFiniteException NotFinite(int tensor)
     {
         var name = ParameterSlot(tensor).Entry.Name;
         return new NonFiniteException(

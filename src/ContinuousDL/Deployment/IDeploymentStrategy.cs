@@ -1,4 +1,5 @@
 using ContinuousDL.Optimization;
+using ContinuousDL.Replication.Models;
 using ContinuousDL.State;
 using ContinuousDL.Vectors;
 
@@ -16,6 +17,11 @@ namespace ContinuousDL.Deployment;
 /// </remarks>
 public interface IDeploymentStrategy : IDisposable, IStateful
 {
+    /// <summary>Whether deployed float32 parameters may be rounded to a precision. Asked before <see cref="Attach"/>.</summary>
+    /// <param name="precision">The precision.</param>
+    /// <returns>True, unless an implementation says otherwise. A trainer refuses options that its strategy does not allow.</returns>
+    bool Allows(DeployedValuePrecision precision) => true;
+
     /// <summary>Prepares for a model. Called once, before anything else.</summary>
     /// <param name="trainable">The trainable parameters as one vector. It stays the trainer's.</param>
     /// <param name="rule">The optimizer. It stays the trainer's.</param>

@@ -25,25 +25,6 @@ internal sealed class StillTensors(TrainableVector vector) : IDisposable
     /// <summary>What a compressor may see, where <see cref="IsMasking"/> and once all that has a gradient was shown.</summary>
     public ReadOnlySpan<float> Visible => visible!.Span;
 
-    /// <summary>Takes the coordinates of parameters without a gradient off what is to be sent.</summary>
-    /// <param name="vector">The trainable parameters.</param>
-    /// <param name="sent">What is to be sent, sparse.</param>
-    public static void ExcludeCoordinates(TrainableVector vector, CompressedGradient sent)
-    {
-        var indices = sent.Indices;
-        var values = sent.Values;
-        var (kept, t) = (0, 0);
-        for (var j = 0; j < indices.Length; j++)
-        {
-            while (vector.Layout.Offsets[t + 1] <= indices[j]) t++;
-            if (!vector.HasGradient[t]) continue;
-            (indices[kept], values[kept]) = (indices[j], values[j]);
-            kept++;
-        }
-
-        sent.SetSparse(sent.Length, kept);
-    }
-
     /// <summary>Looks at which parameters have a gradient in this step.</summary>
     public void Begin()
     {
@@ -80,7 +61,7 @@ internal sealed class StillTensors(TrainableVector vector) : IDisposable
         if (!hasStill) return;
         if (sent.Form == CompressedForm.Sparse)
         {
-            ExcludeCoordinates(vector, sent);
+            vector.ExcludeWithoutGradient(sent);
             return;
         }
 

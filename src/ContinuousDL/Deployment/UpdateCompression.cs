@@ -62,7 +62,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
             throw new ArgumentException("A memory that clips by the gradient's norm goes with gradient compression: here the optimizer's update is accumulated.", nameof(memory));
         }
 
-        if (lookahead > 0 && memory is NoResidualMemory) throw new ArgumentException("Without a residual memory nothing is owed, so there is nothing to look ahead to.", nameof(lookahead));
+        if (lookahead > 0 && memory is { KeepsResidual: false }) throw new ArgumentException("Without a residual memory nothing is owed, so there is nothing to look ahead to.", nameof(lookahead));
         this.compressor = compressor;
         this.memory = memory ?? new ErrorFeedbackMemory();
         this.lookahead = (float)lookahead;
@@ -92,7 +92,7 @@ public sealed class UpdateCompression : IDeploymentStrategy
         optimizer!.BeginStep(vector!.ForRule(vector.HasGradient));
 
         // Looking at the blocks while they are in the cache needs them all, in order; without a memory, parts without a gradient are no vector yet.
-        var blockwise = memory is NoResidualMemory && vector.HasGradient.Contains(false) ? null : compressor as IBlockwiseCompressor;
+        var blockwise = !memory.KeepsResidual && vector.HasGradient.Contains(false) ? null : compressor.Blockwise;
         if (blockwise?.TryBegin(vector.Layout) == false) blockwise = null;
         var block = ArrayPool<float>.Shared.Rent(FusedOptimizer.BlockSize);
         for (var t = 0; t < vector.Layout.TensorCount; t++)

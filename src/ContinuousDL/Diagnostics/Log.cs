@@ -29,6 +29,9 @@ internal static partial class Log
     [LoggerMessage(13, LogLevel.Warning, "Sequence {Sequence} rolls the model back to an older state, of sequence {Older}")]
     public static partial void RolledBack(ILogger logger, long sequence, long older);
 
+    [LoggerMessage(14, LogLevel.Error, "The sampler threw at sequence {Sequence} when it was told of samples, which it must not; training goes on")]
+    public static partial void SamplerFailed(ILogger logger, long sequence, Exception problem);
+
     [LoggerMessage(20, LogLevel.Warning, "Sample {Index} was put into quarantine after sequence {Sequence}: {Problem}")]
     public static partial void SampleQuarantined(ILogger logger, long index, long sequence, string problem);
 }

@@ -19,6 +19,9 @@ public interface IPrequentialEvaluator : IStateful
     /// <summary>Whether it refuses null for the predictions. <value>False, unless an implementation says otherwise.</value></summary>
     bool NeedsPredictions => false;
 
+    /// <summary>Whether it refuses null for the mean loss. <value>False, unless an implementation says otherwise.</value></summary>
+    bool NeedsLoss => false;
+
     /// <summary>
     /// Checks a batch, and throws what <see cref="Observe"/> would throw about it, without counting anything. Done before the
     /// loss is computed, it gives a clear error where a loss function would fail on the targets (on CUDA, for good).

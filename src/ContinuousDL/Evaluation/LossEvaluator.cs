@@ -35,6 +35,9 @@ public sealed class LossEvaluator : IPrequentialEvaluator
     }
 
     /// <inheritdoc />
+    public bool NeedsLoss => true;
+
+    /// <inheritdoc />
     public PrequentialSummary Summary => new()
     {
         Samples = loss.Count + invalidLosses,

@@ -68,7 +68,7 @@ public sealed class PrequentialComparison(Func<Tensor, Tensor, Tensor>? loss = n
         ArgumentException.ThrowIfNullOrEmpty(name);
         ArgumentNullException.ThrowIfNull(predict);
         ArgumentNullException.ThrowIfNull(evaluator);
-        if (loss is null && evaluator is LossEvaluator)
+        if (loss is null && evaluator.NeedsLoss)
         {
             throw new ArgumentException($"The evaluator of '{name}' needs a loss, and this comparison has no loss function.",
                 nameof(evaluator));

@@ -24,6 +24,12 @@ internal sealed class QuarantineFilter(ISampler sampler, SampleQuarantine quaran
         return kept == sampled.Count ? sampled : Fill(range, batch, kept, sampled.FirstNew);
     }
 
+    /// <summary>As <see cref="ISampler.OnTrained"/>.</summary>
+    public void OnTrained(ReadOnlySpan<long> batch, double loss) => sampler.OnTrained(batch, loss);
+
+    /// <summary>As <see cref="ISampler.OnArrived"/>.</summary>
+    public void OnArrived(long first, int count, double? loss) => sampler.OnArrived(first, count, loss);
+
     private BatchSelection Fill(SampleRange range, Span<long> batch, int kept, long firstNew)
     {
         var mayRepeat = TakeAll(batch[..kept], batch.Length);

@@ -7,10 +7,13 @@ namespace ContinuousDL.Randomness;
 /// A seeded random generator whose state can be saved, which <see cref="Random"/> does not offer: xoshiro256**
 /// (Blackman and Vigna 2021), seeded through SplitMix64.
 /// </summary>
-internal sealed class RandomSource
+/// <remarks>The same seed gives the same numbers on every platform. Not thread-safe, and not for secrets.</remarks>
+public sealed class RandomSource
 {
     private ulong s0, s1, s2, s3;
 
+    /// <summary>Makes a generator.</summary>
+    /// <param name="seed">Any number.</param>
     public RandomSource(ulong seed)
     {
         s0 = SplitMix(ref seed);
@@ -35,6 +38,7 @@ internal sealed class RandomSource
     }
 
     /// <summary>A number in [0, <paramref name="bound"/>), every one equally likely (Lemire 2019).</summary>
+    /// <param name="bound">One more than the largest number, at least 1; with 0 the result is 0.</param>
     public ulong NextBelow(ulong bound)
     {
         var high = Math.BigMul(NextUInt64(), bound, out var low);
@@ -48,7 +52,13 @@ internal sealed class RandomSource
     }
 
     /// <summary>A number in [0, <paramref name="bound"/>), every one equally likely.</summary>
-    public long NextBelow(long bound) => (long)NextBelow((ulong)bound);
+    /// <param name="bound">One more than the largest number, at least 1.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="bound"/> is below 1.</exception>
+    public long NextBelow(long bound)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bound);
+        return (long)NextBelow((ulong)bound);
+    }
 
     /// <summary>A number in [0, 1), a multiple of 2^-53.</summary>
     public double NextDouble() => (NextUInt64() >> 11) * (1.0 / (1ul << 53));
@@ -57,6 +67,8 @@ internal sealed class RandomSource
     public double NextDoubleAboveZero() => ((NextUInt64() >> 11) + 1) * (1.0 / (1ul << 53));
 
     /// <summary>Puts the items in a random order, every order equally likely (Fisher and Yates).</summary>
+    /// <typeparam name="T">The type of the items.</typeparam>
+    /// <param name="items">The items.</param>
     public void Shuffle<T>(Span<T> items)
     {
         for (var i = items.Length - 1; i > 0; i--)
@@ -66,17 +78,23 @@ internal sealed class RandomSource
         }
     }
 
+    /// <summary>Writes the state, 32 bytes.</summary>
+    /// <param name="writer">Where to write it. Stays open.</param>
     public void Save(BinaryWriter writer)
     {
+        ArgumentNullException.ThrowIfNull(writer);
         writer.Write(s0);
         writer.Write(s1);
         writer.Write(s2);
         writer.Write(s3);
     }
 
-    /// <exception cref="InvalidDataException">The state is all zero, or cut short.</exception>
+    /// <summary>Takes up a state that <see cref="Save"/> wrote: the numbers that follow are those that would have followed then.</summary>
+    /// <param name="reader">Where to read it from. Stays open.</param>
+    /// <exception cref="InvalidDataException">The state is all zero, or cut short. The generator is as it was.</exception>
     public void Load(BinaryReader reader)
     {
+        ArgumentNullException.ThrowIfNull(reader);
         try
         {
             var (a, b, c, d) = (reader.ReadUInt64(), reader.ReadUInt64(), reader.ReadUInt64(), reader.ReadUInt64());

@@ -24,6 +24,9 @@ public interface IResidualMemory : IDisposable, IStateful
     /// <summary>Whether <see cref="BeginStep"/> has to be called in every step. Where not, nobody computes a norm in vain.</summary>
     bool NeedsGradientNorm => false;
 
+    /// <summary>Whether what is not sent is owed. Where not, a coordinate that was not accumulated in a step has no value in it. <value>True, unless an implementation says otherwise.</value></summary>
+    bool KeepsResidual => true;
+
     /// <summary>
     /// Begins a step with the norm of what will be accumulated in it, before the first part is: clipping scales each part by
     /// the norm of all. Does nothing where the memory doesn't need it.

@@ -29,6 +29,9 @@ public sealed class NoResidualMemory : IResidualMemory
         }
     }
 
+    /// <inheritdoc/>
+    public bool KeepsResidual => false;
+
     string IStateful.StateKind => FormattableString.Invariant($"no residual, {gradient.Length} coordinates");
 
     /// <inheritdoc/>

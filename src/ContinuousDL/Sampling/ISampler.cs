@@ -20,4 +20,25 @@ public interface ISampler : IStateful
     /// <returns>How much of <paramref name="batch"/> was filled, and with what; nothing where there is no sample.</returns>
     /// <exception cref="ArgumentException"><paramref name="batch"/> is empty, or <paramref name="range"/> is not that of the history that this sampler serves.</exception>
     BatchSelection Sample(SampleRange range, Span<long> batch);
+
+    /// <summary>
+    /// Says that samples were trained on, after each step that changed the deployed model; not of a step that was skipped. Must not
+    /// throw: the step can't be undone, and the trainer goes on. Does nothing, unless an implementation says otherwise.
+    /// </summary>
+    /// <param name="batch">The indices of the samples: those of the last <see cref="Sample"/>, except where others have taken the place of samples in quarantine. Valid during the call.</param>
+    /// <param name="loss">The loss of the batch, before the step. It is finite.</param>
+    void OnTrained(ReadOnlySpan<long> batch, double loss)
+    {
+    }
+
+    /// <summary>
+    /// Says that samples have arrived and are in the history. Must not throw: they can't be taken out again, and the trainer goes on.
+    /// Does nothing, unless an implementation says otherwise. After a crash, a sampler may not have heard of the last samples of its range.
+    /// </summary>
+    /// <param name="first">The index of the first one.</param>
+    /// <param name="count">The number of them, at least 1.</param>
+    /// <param name="loss">The loss of the deployed model on all of them, before it was trained on them; null where arrivals are not evaluated. It need not be finite.</param>
+    void OnArrived(long first, int count, double? loss)
+    {
+    }
 }

@@ -97,7 +97,8 @@ public sealed class TrainableVector
     /// <summary>What becomes of the values that a parameter is owed while it is frozen, as the trainer's options say.</summary>
     public OwedWhenFrozen OwedWhenFrozen { get; }
 
-    internal IReadOnlyList<TensorSlot> Slots => slots;
+    /// <summary>The parameters with their places in the model's layout, in the order of the vector. They stay the module's own.</summary>
+    public IReadOnlyList<TensorSlot> Slots => slots;
 
     /// <summary>Whether a parameter is frozen: it does not require a gradient at the moment.</summary>
     /// <param name="tensor">Its index in the vector.</param>
@@ -186,6 +187,31 @@ public sealed class TrainableVector
             // Laid out as the parameter, which is what autograd promises and optimizers take over for their moments.
             parameter.grad = empty_like(parameter).copy_(values);
         }
+    }
+
+    /// <summary>Takes the coordinates of parameters without a gradient in this step off what is to be sent: they stay still.</summary>
+    /// <param name="sent">What is to be sent, sparse, over this vector. Keeps the other coordinates in their order.</param>
+    /// <exception cref="ArgumentException"><paramref name="sent"/> is not sparse, or is of a vector of another length.</exception>
+    public void ExcludeWithoutGradient(CompressedGradient sent)
+    {
+        ArgumentNullException.ThrowIfNull(sent);
+        if (sent.Form != CompressedForm.Sparse || sent.Length != Layout.Length)
+        {
+            throw new ArgumentException($"What is to be sent is {sent.Form}, of {sent.Length} coordinates; it must be sparse, of the vector's {Layout.Length}.", nameof(sent));
+        }
+
+        var indices = sent.Indices;
+        var values = sent.Values;
+        var (kept, t) = (0, 0);
+        for (var j = 0; j < indices.Length; j++)
+        {
+            while (Layout.Offsets[t + 1] <= indices[j]) t++;
+            if (!hasGradient[t]) continue;
+            (indices[kept], values[kept]) = (indices[j], values[j]);
+            kept++;
+        }
+
+        sent.SetSparse(sent.Length, kept);
     }
 
     /// <summary>Which of a sparse gradient's entries belong to a tensor.</summary>
