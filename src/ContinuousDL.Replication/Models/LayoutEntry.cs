@@ -37,7 +37,7 @@ public sealed class LayoutEntry
     public int ElementSize { get; }
 
     /// <summary>The size of all its values in bytes.</summary>
-    internal long SizeInBytes => (long)Length * ElementSize;
+    public long SizeInBytes => (long)Length * ElementSize;
 
     /// <summary>One past the last of its coordinates.</summary>
     public int End => Offset + Length;

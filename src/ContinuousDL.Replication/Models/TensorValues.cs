@@ -28,10 +28,10 @@ public sealed class TensorValues
     }
 
     /// <summary>The most bytes that a part has. Less than what arrays allow in tests alone, which could not afford such tensors.</summary>
-    internal static int LargestPart
+    public static int LargestPart
     {
         get;
-        set => field = value > 0 && value % Alignment == 0 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, $"It must be a multiple of {Alignment}.");
+        internal set => field = value > 0 && value % Alignment == 0 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, $"It must be a multiple of {Alignment}.");
     } = Array.MaxLength / Alignment * Alignment;
 
     /// <summary>The size in bytes.</summary>

@@ -333,12 +333,8 @@ public sealed class DeployedModel : IDeployedState, IDisposable
     /// <summary>Makes trained and deployed model hold a snapshot's values, as the next state.</summary>
     internal void Take(ModelSnapshot state)
     {
-        for (var i = 0; i < slots.Length; i++)
-        {
-            trained.Slots[i].WriteAll(state.Tensor(i));
-            if (!ReferenceEquals(slots[i], trained.Slots[i])) slots[i].WriteAll(state.Tensor(i));
-        }
-
+        state.CopyTo(trained);
+        state.CopyTo(new ModelTensors(Layout, slots));
         Sequence++;
         Digest = state.StateDigest;
         given = FindNonFinite();

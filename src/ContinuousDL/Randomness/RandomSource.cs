@@ -52,13 +52,8 @@ public sealed class RandomSource
     }
 
     /// <summary>A number in [0, <paramref name="bound"/>), every one equally likely.</summary>
-    /// <param name="bound">One more than the largest number, at least 1.</param>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="bound"/> is below 1.</exception>
-    public long NextBelow(long bound)
-    {
-        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bound);
-        return (long)NextBelow((ulong)bound);
-    }
+    /// <param name="bound">One more than the largest number: at least 1, or <see cref="long.MinValue"/>, which stands for 2^63.</param>
+    public long NextBelow(long bound) => (long)NextBelow((ulong)bound);
 
     /// <summary>A number in [0, 1), a multiple of 2^-53.</summary>
     public double NextDouble() => (NextUInt64() >> 11) * (1.0 / (1ul << 53));

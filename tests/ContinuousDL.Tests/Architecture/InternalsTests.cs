@@ -9,9 +9,6 @@ namespace ContinuousDL.Tests.Architecture;
 /// <summary>What a package of the library may use of another one, a stranger's package may use.</summary>
 public class InternalsTests
 {
-    /// <summary>The core is made with its replication package: that one exception is to go, and no other is to come.</summary>
-    private static readonly (string From, string To)[] Exceptions = [("ContinuousDL.Replication", "ContinuousDL")];
-
     private static readonly Dictionary<string, Assembly> Libraries = new[]
     {
         typeof(ModelUpdate).Assembly,
@@ -29,7 +26,7 @@ public class InternalsTests
             let other = attribute.AssemblyName.Split(',')[0]
             where Libraries.ContainsKey(other)
             select (library.Key, other);
-        seen.Should().BeSubsetOf(Exceptions);
+        seen.Should().BeEmpty();
     }
 
     [Test]
